@@ -1,0 +1,77 @@
+"""What `import pushforward as pf` offers, in one list."""
+
+from pushforward.bases import Base, DiagonalNormal, GaussianMixture, StandardNormal, StudentT, Uniform
+from pushforward.bijections import (
+    LU,
+    ActNorm,
+    Bijection,
+    BijectionTransform,
+    Chain,
+    Coupling,
+    Elementwise,
+    FromTorch,
+    Inverse,
+    MaskedAutoregressive,
+    Permutation,
+    Planar,
+    Standardize,
+)
+from pushforward.distribution import FlowDistribution
+from pushforward.flow import Flow
+from pushforward.io import load, load_info, register, save
+from pushforward.nn import MLP, MaskedMLP, Parameters
+from pushforward.numerics import InversionWarning
+from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
+from pushforward.recipes import iaf, maf, nice, nsf, planar, real_nvp
+from pushforward.training import TrainResult, cosine, exponential, train
+from pushforward.transformers import Additive, Affine, InverseTransformer, RationalQuadratic, Transformer
+
+__all__ = [
+    "LU",
+    "MLP",
+    "ActNorm",
+    "Additive",
+    "Affine",
+    "Base",
+    "Bijection",
+    "BijectionTransform",
+    "Chain",
+    "Coupling",
+    "DiagonalNormal",
+    "Elementwise",
+    "Flow",
+    "FlowDistribution",
+    "FromTorch",
+    "GaussianMixture",
+    "Inverse",
+    "InverseTransformer",
+    "InversionWarning",
+    "MaskedAutoregressive",
+    "MaskedMLP",
+    "MaximumLikelihood",
+    "Objective",
+    "Parameters",
+    "Permutation",
+    "Planar",
+    "RationalQuadratic",
+    "ReverseKL",
+    "StandardNormal",
+    "Standardize",
+    "StudentT",
+    "TrainResult",
+    "Transformer",
+    "Uniform",
+    "cosine",
+    "exponential",
+    "iaf",
+    "load",
+    "load_info",
+    "maf",
+    "nice",
+    "nsf",
+    "planar",
+    "real_nvp",
+    "register",
+    "save",
+    "train",
+]

@@ -1,0 +1,105 @@
+"""Autoregressive layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.bijections.base import Bijection
+from pushforward.nn import MaskedMLP
+from pushforward.numerics import broadcast_batch
+from pushforward.transformers import Transformer
+
+
+class MaskedAutoregressive(Bijection):
+    """x_i = tau(z_i; h_i(x_<i, context)), the masked autoregressive map.
+
+    The inverse, from x to z, is one pass of a masked network. The forward direction finds one feature after the other
+    and computes each hidden unit once. Its `.inv` is the inverse autoregressive map, with the costs exchanged.
+
+    Args:
+        transformer: the scalar map tau.
+        features: size of the event.
+        context_features: size of the context.
+        hidden_features: widths of the masked network.
+        order: the features in the order in which they are generated; by default 0, 1, ...
+        activation: nonlinearity of the masked network.
+
+    References:
+        Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017, arXiv 1705.07057.
+        Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, arXiv 1606.04934.
+
+    Example:
+        >>> from pushforward.transformers import Affine
+        >>> layer = MaskedAutoregressive(Affine(), features=3, hidden_features=(16,), order=[2, 0, 1])
+        >>> z, log_det = layer.inverse(torch.ones(5, 3))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 3]), torch.Size([5]))
+    """
+
+    cheap = "inverse"
+    generation: Tensor
+    restore: Tensor
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        features: int,
+        *,
+        context_features: int = 0,
+        hidden_features: Sequence[int] = (64, 64),
+        order: Sequence[int] | None = None,
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.features = features
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
+        self.activation = activation
+        if sorted(self.order) != list(range(features)):
+            raise ValueError(
+                f"MaskedAutoregressive: expected order to be a permutation of 0, ..., {features - 1}, got {self.order}"
+            )
+        self.conditioner = MaskedMLP(
+            features,
+            transformer.num_params,
+            self.hidden_features,
+            context_features=context_features,
+            activation=activation,
+        )
+        self.conditioner.start_at_(transformer.identity_params().repeat(features))
+        self.register_buffer("generation", torch.tensor(self.order), persistent=False)
+        self.register_buffer("restore", torch.tensor(self.order).argsort(), persistent=False)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, context = broadcast_batch(z, context)
+        columns: list[Tensor] = []
+        log_slopes: list[Tensor] = []
+
+        def emit(i: int, h: Tensor) -> Tensor:
+            x: Tensor
+            x, log_slope = self.transformer(z[..., self.order[i]], h)
+            columns.append(x)
+            log_slopes.append(log_slope)
+            return x
+
+        self.conditioner.sequentially(emit, z, context)
+        x = torch.stack([columns[i] for i in _inverse_permutation(self.order)], dim=-1)
+        return x, torch.stack(log_slopes, dim=-1).sum(-1)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, context = broadcast_batch(x, context)
+        x_sorted = x.index_select(-1, self.generation)
+        h = self.conditioner(x_sorted, context)
+        z_sorted, log_slope = self.transformer.inverse(x_sorted, h)
+        return z_sorted.index_select(-1, self.restore), log_slope.sum(-1)
+
+
+def _inverse_permutation(order: Sequence[int]) -> list[int]:
+    inverse = [0] * len(order)
+    for position, feature in enumerate(order):
+        inverse[feature] = position
+    return inverse

@@ -1,0 +1,59 @@
+"""What a bijection is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from torch import Tensor, nn
+
+Cheap = Literal["both", "forward", "inverse", "neither"]
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map x = f(z | context) of events, from the base to the data.
+
+    To write one: call `super().__init__()`; set the attributes below that differ from their defaults; implement
+    `forward` and `inverse`, each of which returns the value and the log-determinant of the map just applied, one
+    number per event; let every batch shape pass; make the context optional and broadcast it; keep every constructor
+    argument as an attribute of the same name, so that `pushforward.save` can write it. A class without a closed form
+    for one direction uses `pushforward.numerics.solve_increasing`. Then run `pushforward.testing.check_bijection`.
+
+    Attributes:
+        event_shape: shape of one event, or `None` if any shape with at least `event_dim` dimensions will do.
+        event_dim: number of trailing dimensions that make one event; `log_det` has the others.
+        context_features: size of the context, 0 for none.
+        cheap: the direction or directions that cost one evaluation in closed form.
+    """
+
+    event_shape: tuple[int, ...] | None = None
+    event_dim: int = 1
+    context_features: int = 0
+    cheap: Cheap = "both"
+
+    @abstractmethod
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x = f(z | context).
+
+        Args:
+            z: shape `(*batch, *event)`.
+            context: shape `(*batch, context_features)`; broadcasts against the batch of `z`.
+
+        Returns:
+            x, shape `(*batch, *event)`, and log |det df/dz|, shape `(*batch,)`.
+        """
+
+    @abstractmethod
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z = f^-1(x | context) and log |det df^-1/dx|; shapes as in `forward`."""
+
+    @property
+    def inv(self) -> Bijection:
+        """The same map read backwards."""
+        from pushforward.bijections.compose import Inverse
+
+        return Inverse(self)
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Set what starts from data, given a batch `x` of shape `(n, *event)`, and return its z."""
+        return self.inverse(x, context)[0]

@@ -1,0 +1,113 @@
+"""Coupling layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.bijections.base import Bijection
+from pushforward.nn import MLP
+from pushforward.numerics import concatenate
+from pushforward.transformers import Transformer
+
+
+class Coupling(Bijection):
+    """x_A = z_A and x_B = tau(z_B; h(z_A, context)): one part passes and conditions the other.
+
+    Args:
+        mask: one truth value per feature; true passes unchanged (A), false is transformed (B).
+        transformer: the scalar map tau.
+        conditioner: any module that maps `(*batch, len(A) + context_features)` to
+            `(*batch, len(B) * transformer.num_params)`, feature by feature; by default an `MLP` that starts at
+            the identity.
+        context_features: size of the context.
+        hidden_features: widths of the default conditioner.
+        activation: nonlinearity of the default conditioner.
+
+    Raises:
+        ValueError: if the mask transforms nothing, or passes nothing and there is no context.
+
+    References:
+        Dinh et al., NICE, 2014, arXiv 1410.8516; Density estimation using Real NVP, 2016, arXiv 1605.08803.
+
+    Example:
+        >>> from pushforward.transformers import Affine
+        >>> layer = Coupling([True, False, True], Affine(), hidden_features=(16,))
+        >>> x, log_det = layer(torch.ones(5, 3))
+        >>> x.shape, log_det.shape
+        (torch.Size([5, 3]), torch.Size([5]))
+    """
+
+    passed: Tensor
+    moved: Tensor
+    restore: Tensor
+
+    def __init__(
+        self,
+        mask: Sequence[bool] | Tensor,
+        transformer: Transformer,
+        *,
+        conditioner: nn.Module | None = None,
+        context_features: int = 0,
+        hidden_features: Sequence[int] = (64, 64),
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        self.mask = tuple(bool(m) for m in mask)
+        self.transformer = transformer
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        self.activation = activation
+        self.event_shape = (len(self.mask),)
+        passed = [i for i, m in enumerate(self.mask) if m]
+        moved = [i for i, m in enumerate(self.mask) if not m]
+        if not moved:
+            raise ValueError(f"Coupling: expected a mask with at least one false entry to transform, got {self.mask}")
+        if not passed and not context_features:
+            raise ValueError(
+                f"Coupling: the mask {self.mask} passes no feature and there is no context, so that nothing conditions "
+                "the map; use Elementwise"
+            )
+        if conditioner is None:
+            conditioner = MLP(
+                len(passed) + context_features,
+                len(moved) * transformer.num_params,
+                self.hidden_features,
+                activation=activation,
+            )
+            conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
+        self.conditioner = conditioner
+        # Contiguous parts are views; any other mask is gathered and put back by index.
+        self.cut = len(passed) if self.mask[: len(passed)].count(True) == len(passed) else None
+        self.register_buffer("passed", torch.tensor(passed, dtype=torch.long), persistent=False)
+        self.register_buffer("moved", torch.tensor(moved, dtype=torch.long), persistent=False)
+        self.register_buffer("restore", torch.tensor(passed + moved).argsort(), persistent=False)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z_passed, z_moved = self._split(z)
+        x_moved, log_slope = self.transformer(z_moved, self._params(z_passed, context))
+        return self._join(z_passed, x_moved), log_slope.sum(-1)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x_passed, x_moved = self._split(x)
+        z_moved, log_slope = self.transformer.inverse(x_moved, self._params(x_passed, context))
+        return self._join(x_passed, z_moved), log_slope.sum(-1)
+
+    def _params(self, passed: Tensor, context: Tensor | None) -> Tensor:
+        h: Tensor = self.conditioner(concatenate(passed, context))
+        expected = len(self.moved) * self.transformer.num_params
+        if h.shape[-1] != expected:
+            raise ValueError(
+                f"Coupling: expected the conditioner to return (*, {expected}), {len(self.moved)} transformed features "
+                f"times {self.transformer.num_params} parameters each, got {tuple(h.shape)}"
+            )
+        return h.view(*h.shape[:-1], len(self.moved), self.transformer.num_params)
+
+    def _split(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        if self.cut is not None:
+            return value[..., : self.cut], value[..., self.cut :]
+        return value.index_select(-1, self.passed), value.index_select(-1, self.moved)
+
+    def _join(self, passed: Tensor, moved: Tensor) -> Tensor:
+        value = torch.cat([passed.expand(*moved.shape[:-1], passed.shape[-1]), moved], dim=-1)
+        return value if self.cut is not None else value.index_select(-1, self.restore)

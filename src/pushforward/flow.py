@@ -1,0 +1,187 @@
+"""The flow: a base distribution pushed forward through a bijection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.bases import Base
+from pushforward.bijections import Bijection, Chain
+from pushforward.distribution import FlowDistribution
+from pushforward.numerics import sum_rightmost
+
+Shape = int | tuple[int, ...] | torch.Size
+
+
+class Flow(nn.Module):
+    r"""x = f(z | context), z from a base: $\log p(x) = \log p_Z(f^{-1}(x)) + \log|\det \partial f^{-1}/\partial x|$.
+
+    Args:
+        bijection: f, from base to data.
+        base: the distribution of z.
+        embedding: a module that maps the user's context, `(*batch, n)`, to what bijection and base take,
+            `(*batch, context_features)`; by default the context as it is.
+
+    Raises:
+        ValueError: if bijection and base disagree on the event shape or on the size of the context. The methods raise
+            one that says which shape was expected and which came.
+
+    Reference:
+        Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference, 2021, arXiv 1912.02762.
+
+    Example:
+        >>> flow = pf.Flow(pf.Chain(pf.Planar(2), pf.LU(2)), pf.StandardNormal(2))
+        >>> flow.log_prob(torch.zeros(5, 2)).shape, flow.sample(1000).shape
+        (torch.Size([5]), torch.Size([1000, 2]))
+    """
+
+    def __init__(self, bijection: Bijection, base: Base, *, embedding: nn.Module | None = None) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.base = base
+        self.embedding = embedding
+        self.event_shape = base.event_shape
+        self.context_features = max(bijection.context_features, base.context_features)
+        if bijection.event_shape not in (None, base.event_shape):
+            raise ValueError(
+                f"Flow: expected a base of the bijection's event shape {bijection.event_shape}, got {base.event_shape}"
+            )
+        if bijection.event_dim > len(base.event_shape):
+            raise ValueError(
+                f"Flow: expected a base with at least {bijection.event_dim} event dimensions, got {base.event_shape}"
+            )
+        if bijection.context_features and base.context_features not in (0, bijection.context_features):
+            raise ValueError(
+                f"Flow: expected a base with the bijection's context_features={bijection.context_features}, "
+                f"got {base.context_features}"
+            )
+        if embedding is not None and not self.context_features:
+            raise ValueError("Flow: got an embedding, but neither the bijection nor the base takes a context")
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`log_prob`, so that hooks, data parallelism, compilation and export see it."""
+        self._check_event("x", x)
+        context = self._embed(context)
+        z, log_det = self._inverse(x, context)
+        return self._base_log_prob(z, context) + log_det
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log p(x | context) in nats.
+
+        Args:
+            x: shape `(*batch, *event_shape)`.
+            context: shape `(*batch, context_features)`; broadcasts against the batch of `x`.
+
+        Returns:
+            shape `(*batch,)`; -inf outside the support.
+        """
+        log_prob: Tensor = self(x, context)
+        return log_prob
+
+    def sample(self, sample_shape: Shape = (), context: Tensor | None = None) -> Tensor:
+        """Draws, without gradient.
+
+        Args:
+            sample_shape: draws per context, a number or a shape.
+            context: shape `(*batch, context_features)`.
+
+        Returns:
+            shape `(*sample_shape, *batch, *event_shape)`.
+        """
+        with torch.no_grad():
+            return self.rsample(sample_shape, context)
+
+    def rsample(self, sample_shape: Shape = (), context: Tensor | None = None) -> Tensor:
+        """Draws that are differentiable in the parameters and the context; shapes as in `sample`."""
+        context = self._embed(context)
+        x: Tensor = self.bijection(self._base_sample(sample_shape, context), self._for_bijection(context))[0]
+        return x
+
+    def rsample_and_log_prob(self, sample_shape: Shape = (), context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Differentiable draws and their log p(x | context), `(*sample_shape, *batch)`, in one generative pass."""
+        context = self._embed(context)
+        z = self._base_sample(sample_shape, context)
+        x, log_det = self.bijection(z, self._for_bijection(context))
+        log_det = sum_rightmost(log_det, len(self.event_shape) - self.bijection.event_dim)
+        return x, self._base_log_prob(z, context) - log_det
+
+    def to_base(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """z = f^-1(x | context), of the shape of `x`."""
+        self._check_event("x", x)
+        return self._inverse(x, self._embed(context))[0]
+
+    def from_base(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """x = f(z | context), of the shape of `z`."""
+        self._check_event("z", z)
+        x: Tensor = self.bijection(z, self._for_bijection(self._embed(context)))[0]
+        return x
+
+    def steps(self, context: Tensor | None = None) -> list[FlowDistribution]:
+        """The distributions after 0, 1, ..., K layers, from the base to the data.
+
+        Example:
+            >>> [d.sample().shape for d in pf.planar(features=2, layers=3).steps()]
+            [torch.Size([2]), torch.Size([2]), torch.Size([2]), torch.Size([2])]
+        """
+        self._check_context(context)
+        layers = list(self.bijection.layers) if isinstance(self.bijection, Chain) else [self.bijection]
+        heads = [Chain(*layers[:k]) for k in range(len(layers) + 1)]
+        with torch.no_grad():
+            embedded = self._embed(context)
+        distributions = []
+        for head in heads:
+            part = Flow(head, self.base)
+            distributions.append(part.distribution(embedded if part.context_features else None))
+        return distributions
+
+    def distribution(self, context: Tensor | None = None) -> FlowDistribution:
+        """The flow, given a context `(*batch, context_features)`, as a torch distribution of batch shape `batch`."""
+        self._check_context(context)
+        return FlowDistribution(self, context)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Let the layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
+        self._check_event("x", x)
+        self.bijection.initialize(x, self._for_bijection(self._embed(context)))
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        z, log_det = self.bijection.inverse(x, self._for_bijection(context))
+        return z, sum_rightmost(log_det, len(self.event_shape) - self.bijection.event_dim)
+
+    def _base_sample(self, sample_shape: Shape, context: Tensor | None) -> Tensor:
+        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        return self.base.sample(shape, context)
+
+    def _base_log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
+        return self.base.log_prob(z, context if self.base.context_features else None)
+
+    def _for_bijection(self, context: Tensor | None) -> Tensor | None:
+        return context if self.bijection.context_features else None
+
+    def _embed(self, context: Tensor | None) -> Tensor | None:
+        self._check_context(context)
+        if context is None or self.embedding is None:
+            return context
+        embedded: Tensor = self.embedding(context)
+        if embedded.shape[-1] != self.context_features:
+            raise ValueError(
+                f"Flow: expected the embedding to return (*, {self.context_features}), got {tuple(embedded.shape)}"
+            )
+        return embedded
+
+    def _check_event(self, name: str, value: Tensor) -> None:
+        n = len(self.event_shape)
+        if value.dim() < n or tuple(value.shape[value.dim() - n :]) != self.event_shape:
+            raise ValueError(f"Flow: expected {name} with trailing shape {self.event_shape}, got {tuple(value.shape)}")
+
+    def _check_context(self, context: Tensor | None) -> None:
+        if context is None:
+            if self.context_features:
+                raise ValueError(f"Flow: expected a context of shape (*batch, {self.context_features}), got none")
+        elif not self.context_features:
+            raise ValueError(f"Flow: got a context of shape {tuple(context.shape)}, but the flow takes none")
+        elif self.embedding is None and (context.dim() < 1 or context.shape[-1] != self.context_features):
+            raise ValueError(
+                f"Flow: expected a context with trailing shape ({self.context_features},), got {tuple(context.shape)}"
+            )

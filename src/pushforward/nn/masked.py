@@ -1,0 +1,107 @@
+"""Masked networks: output i sees only the inputs before i."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaskedMLP(nn.Module):
+    """Masked multilayer perceptron (MADE): `out_features` numbers per input i, functions of inputs < i and the context.
+
+    Hidden units are sorted by degree, the number of inputs that they may see. So the units that become known with
+    input i are a contiguous block, and `sequentially` computes each unit once.
+
+    Args:
+        features: number of inputs.
+        out_features: numbers per input.
+        hidden_features: widths of the hidden layers, at least one.
+        context_features: size of the context, which every output may see.
+        activation: class of the nonlinearity.
+
+    Reference:
+        Germain et al., MADE: Masked Autoencoder for Distribution Estimation, 2015, arXiv 1502.03509.
+
+    Example:
+        >>> MaskedMLP(3, 2, (16,))(torch.zeros(7, 3)).shape
+        torch.Size([7, 3, 2])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        out_features: int,
+        hidden_features: Sequence[int] = (64, 64),
+        *,
+        context_features: int = 0,
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        if not hidden_features:
+            raise ValueError("MaskedMLP: expected at least one hidden layer, got hidden_features=()")
+        self.features = features
+        self.out_features = out_features
+        self.hidden_features = tuple(hidden_features)
+        self.context_features = context_features
+        self.activation = activation
+        self.act = activation()
+
+        # Degree 0 (sees the context alone) is of use only if there is a context, or nothing else to be.
+        lowest = 0 if context_features or features == 1 else 1
+        degrees = [torch.cat([torch.zeros(context_features), torch.arange(1, features + 1)])]
+        degrees += [lowest + torch.arange(n) * (features - lowest) // n for n in self.hidden_features]
+        degrees.append(torch.arange(features).repeat_interleave(out_features))
+        self.layers = nn.ModuleList()
+        for i, (before, after) in enumerate(itertools.pairwise(degrees)):
+            self.layers.append(nn.Linear(len(before), len(after)))
+            self.register_buffer(f"mask_{i}", (after[:, None] >= before).float(), persistent=False)
+        # known[l][i]: how many units of hidden layer l see at most i inputs.
+        self.known = [[int((d <= i).sum()) for i in range(features)] for d in degrees[1:-1]]
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The parameters, `(*batch, features, out_features)`, of `x`, `(*batch, features)`, and `context`."""
+        a = x if context is None else torch.cat([context, x], dim=-1)
+        weights, biases = self._weights()
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            a = self.act(F.linear(a, weight, bias))
+        out = F.linear(a, weights[-1], biases[-1])
+        return out.view(*out.shape[:-1], self.features, self.out_features)
+
+    def sequentially(self, emit: Callable[[int, Tensor], Tensor], like: Tensor, context: Tensor | None = None) -> None:
+        """Evaluate one input after the other, each hidden unit once.
+
+        Args:
+            emit: called for i = 0, 1, ... with i and the parameters of input i, `(*batch, out_features)`; answers
+                with the value of input i, `(*batch,)`.
+            like: any tensor of shape `(*batch, n)`, for batch shape, dtype and device.
+            context: `(*batch, context_features)`.
+        """
+        weights, biases = self._weights()
+        states = [like[..., :0] for _ in self.layers]
+        if context is not None:
+            states[0] = context
+        for i in range(self.features):
+            for layer, known in enumerate(self.known):
+                rows = slice(known[i - 1] if i else 0, known[i])
+                a = states[layer]
+                new = self.act(F.linear(a, weights[layer][rows, : a.shape[-1]], biases[layer][rows]))
+                states[layer + 1] = torch.cat([states[layer + 1], new], dim=-1)
+            a = states[-1]
+            rows = slice(i * self.out_features, (i + 1) * self.out_features)
+            value = emit(i, F.linear(a, weights[-1][rows, : a.shape[-1]], biases[-1][rows]))
+            states[0] = torch.cat([states[0], value.unsqueeze(-1)], dim=-1)
+
+    @torch.no_grad()
+    def start_at_(self, output: Tensor) -> None:
+        """Make the network answer `output`, shape `(features * out_features,)`, for every input until it is trained."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(output)
+
+    def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        weights = [layer.weight * self.get_buffer(f"mask_{i}") for i, layer in enumerate(layers)]
+        return weights, [layer.bias for layer in layers]

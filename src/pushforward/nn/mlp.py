@@ -1,0 +1,52 @@
+"""The multilayer perceptron."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron, `(*, in_features)` to `(*, out_features)`.
+
+    Args:
+        in_features: size of the last dimension of the input.
+        out_features: size of the last dimension of the output.
+        hidden_features: widths of the hidden layers; `()` is one linear map.
+        activation: class of the nonlinearity between the layers.
+
+    Example:
+        >>> MLP(3, 5, hidden_features=(16,))(torch.zeros(7, 3)).shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden_features: Sequence[int] = (64, 64),
+        *,
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.hidden_features = tuple(hidden_features)
+        self.activation = activation
+        widths = [in_features, *self.hidden_features]
+        layers: list[nn.Module] = []
+        for n, m in itertools.pairwise(widths):
+            layers += [nn.Linear(n, m), activation()]
+        self.output = nn.Linear(widths[-1], out_features)
+        self.layers = nn.Sequential(*layers, self.output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+    @torch.no_grad()
+    def start_at_(self, output: Tensor) -> None:
+        """Make the network answer `output`, shape `(out_features,)`, for every input until it is trained."""
+        self.output.weight.zero_()
+        self.output.bias.copy_(output)

@@ -1,0 +1,114 @@
+"""Inverses of increasing scalar functions, elementwise, with gradients."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+DOUBLINGS = 40
+
+
+class InversionWarning(UserWarning):
+    """A numerical inverse stopped before it reached the precision of its dtype."""
+
+
+def solve_increasing(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]],
+    target: Tensor,
+    lower: Tensor | None = None,
+    upper: Tensor | None = None,
+    *,
+    start: Tensor | None = None,
+    steps: int = 64,
+) -> Tensor:
+    r"""Solve $f(t) = y$ elementwise for an increasing $f$ of the whole line.
+
+    The root is found without a graph, by Newton steps safeguarded by bisection, for a fixed number of iterations, or
+    fewer where looking at the values costs nothing. Two more Newton steps in the graph then carry the first and second
+    derivatives with respect to `target` and to all that `function` closes over.
+
+    Args:
+        function: maps `t`, shape `(*,)`, to the value and the slope of $f$, each of shape `(*,)`.
+        target: `y`, shape `(*,)`.
+        lower, upper: shape `(*,)`, a bracket of the root; where absent, one is found by doubling.
+        start: shape `(*,)`, where to begin; by default the middle of the bracket.
+        steps: number of iterations.
+
+    Returns:
+        The root `t`, shape `(*,)`, in the dtype of `target`.
+
+    Warns:
+        InversionWarning: in eager mode, with the worst residual, if the precision of the dtype was not reached.
+
+    Example:
+        >>> y = torch.tensor([0.0, 2.0], dtype=torch.float64)
+        >>> t = solve_increasing(lambda t: (t + t**3, 1 + 3 * t**2), y)
+        >>> t.allclose(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        True
+    """
+    with torch.no_grad():
+        y = target.detach()
+        lower = _expand_bracket(function, y, -1.0) if lower is None else lower.detach()
+        upper = _expand_bracket(function, y, 1.0) if upper is None else upper.detach()
+        t = 0.5 * (lower + upper) if start is None else start.detach().clamp(lower, upper)
+        root = _safeguarded_newton(function, y, lower, upper, t, steps).detach()
+        if _is_eager(root):
+            _warn_if_unsolved(function, y, root)
+    for _ in range(2):
+        value, slope = function(root)
+        root = root - (value - target) / slope
+    return root
+
+
+def _expand_bracket(function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, side: float) -> Tensor:
+    """A point beyond the root on the given side: the distance from `y` doubles until the sign of f - y is right."""
+    distance = torch.ones_like(y)
+    for _ in range(DOUBLINGS):
+        short = side * (function(y + side * distance)[0] - y) < 0
+        distance = torch.where(short, 2 * distance, distance)
+    return y + side * distance
+
+
+def _safeguarded_newton(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor, upper: Tensor, t: Tensor, steps: int
+) -> Tensor:
+    """Newton's method that bisects where a step leaves the bracket, and each fourth time where the root is far."""
+    may_stop = _is_eager(t) and t.device.type == "cpu"
+    eps = torch.finfo(y.dtype).eps
+    near = eps**0.4 * (1 + y.abs())
+    for k in range(steps):
+        value, slope = function(t)
+        residual = value - y
+        lower = torch.where(residual <= 0, t, lower)
+        upper = torch.where(residual >= 0, t, upper)
+        newton = t - residual / slope
+        good = (newton >= lower) & (newton <= upper)
+        if k % 4 == 3:
+            good = good & (residual.abs() <= near)
+        step = torch.where(good, newton, 0.5 * (lower + upper)) - t
+        t = t + step
+        if may_stop and bool((step.abs() <= 4 * eps * (1 + t.abs())).all()):
+            break
+    return t
+
+
+def _is_eager(t: Tensor) -> bool:
+    """Whether values can be looked at."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def _warn_if_unsolved(function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, root: Tensor) -> None:
+    """Compare the residual with what rounding of the root and of the value explains, an order of magnitude allowed."""
+    value, slope = function(root)
+    residual = (value - y).abs()
+    rounding = torch.finfo(y.dtype).eps * (1 + y.abs() + slope * root.abs())
+    unsolved = ~(residual <= 64 * rounding)
+    if bool(unsolved.any()):
+        worst = residual[unsolved].max().item()
+        warnings.warn(
+            f"numerical inverse: {int(unsolved.sum())} of {y.numel()} elements did not converge, "
+            f"worst residual {worst:.3g}; check that the input and the parameters are finite, or use float64",
+            InversionWarning,
+            stacklevel=3,
+        )

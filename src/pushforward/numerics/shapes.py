@@ -1,0 +1,27 @@
+"""Broadcasting of batches: every tensor is sample_shape + batch_shape + event_shape."""
+
+import torch
+from torch import Tensor
+
+
+def sum_rightmost(value: Tensor, dims: int) -> Tensor:
+    """Sum of `value` over its last `dims` dimensions."""
+    return value.sum(dim=tuple(range(-dims, 0))) if dims else value
+
+
+def broadcast_batch(x: Tensor, context: Tensor | None, event_dim: int = 1) -> tuple[Tensor, Tensor | None]:
+    """`x`, `(*batch, *event)`, and `context`, `(*batch, context_features)`, expanded to one common batch shape."""
+    if context is None:
+        return x, None
+    batch_x, event = x.shape[: x.dim() - event_dim], x.shape[x.dim() - event_dim :]
+    batch_c = context.shape[:-1]
+    if batch_x == batch_c:
+        return x, context
+    batch = torch.broadcast_shapes(batch_x, batch_c)
+    return x.expand(batch + event), context.expand(*batch, context.shape[-1])
+
+
+def concatenate(x: Tensor, context: Tensor | None) -> Tensor:
+    """`x`, `(*batch, n)`, beside `context`, `(*batch, c)`, in one tensor of shape `(*batch, n + c)`."""
+    x, context = broadcast_batch(x, context)
+    return x if context is None else torch.cat([x, context], dim=-1)

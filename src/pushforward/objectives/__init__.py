@@ -1,0 +1,7 @@
+"""What a flow is trained for: losses as modules, for `pushforward.train` or a loop of one's own."""
+
+from pushforward.objectives.base import Objective
+from pushforward.objectives.maximum_likelihood import MaximumLikelihood
+from pushforward.objectives.reverse_kl import ReverseKL
+
+__all__ = ["MaximumLikelihood", "Objective", "ReverseKL"]

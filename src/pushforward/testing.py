@@ -1,0 +1,519 @@
+"""Checks for layers and flows of one's own: the properties that this library's tests run on every class of its own."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from pushforward.bases import Base, StandardNormal
+from pushforward.bijections import Bijection
+from pushforward.flow import Flow
+from pushforward.io import load, save
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=torch.nn.Module)
+BATCH_SHAPES = [(), (7,), (5, 7), (0,)]
+TAIL = 30.0
+
+
+class CheckError(AssertionError):
+    """A property does not hold; the message is the whole report."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property of one case.
+
+    Attributes:
+        name: the property.
+        expected: what should be.
+        found: what is.
+        passed: whether they agree.
+    """
+
+    name: str
+    expected: str
+    found: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{'ok    ' if self.passed else 'FAILED'} {self.name}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_bijection` and `check_flow` found; prints as text."""
+
+    case: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every property holds."""
+        return all(check.passed for check in self.checks)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.case}: {'passed' if self.passed else 'FAILED'}", *(f"  {c}" for c in self.checks)])
+
+
+def check_bijection(
+    bijection: Bijection,
+    *,
+    event_shape: tuple[int, ...] | None = None,
+    name: str | None = None,
+    z: Tensor | None = None,
+    round_trip: float = 1e-9,
+    tail: float | None = TAIL,
+    compiles: bool = True,
+    saves: bool = True,
+    perturb: float = 0.3,
+    raises: bool = True,
+) -> Report:
+    """Check that a bijection keeps the promises of `Bijection`.
+
+    In float64, with the parameters moved away from their start: round trips both ways; both log-determinants against
+    the Jacobian that autodiff finds; first derivatives in input, context and parameters, and second ones, both ways,
+    against finite differences; every batch shape; broadcast of the context; far tails; save and load; deepcopy;
+    full-graph compilation. In float32: dtype and round trip.
+
+    Args:
+        bijection: what to check; it is copied, not changed.
+        event_shape: shape of an event, if the bijection takes any.
+        name: what to call it in the report.
+        z: points of the domain, `(n, *event_shape)`, n > 1, for maps that are not defined on all of R^d.
+        round_trip: tolerance in float64, relative to max(1, |value|) times the condition of the map there.
+        tail: the size of the far points, or `None` for maps that saturate.
+        compiles: whether the forward and inverse should compile as one full graph.
+        saves: whether `pushforward.save` should work.
+        perturb: standard deviation of the noise added to the parameters.
+        raises: raise on failure, or only report.
+
+    Returns:
+        The report.
+
+    Raises:
+        CheckError: if a property fails: names the property, the case, what was expected and what was found.
+
+    Example:
+        >>> report = check_bijection(pf.Planar(2))
+        >>> report.passed
+        True
+    """
+    shape = bijection.event_shape or event_shape or (3,) * bijection.event_dim
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(0)
+        warnings.simplefilter("error")
+        layer = _perturbed(bijection, perturb)
+        if z is None:
+            z = 1.5 * torch.randn(6, *shape, dtype=torch.float64)
+        suite = _BijectionSuite(layer, z.double(), round_trip, name or type(bijection).__name__)
+        suite.run("round trip", suite.check_round_trip)
+        suite.run("log-determinant", suite.check_log_det)
+        suite.run("gradients", suite.check_gradients)
+        suite.run("batch shapes", suite.check_batch_shapes)
+        suite.run("float32", suite.check_float32)
+        suite.run("deepcopy", suite.check_deepcopy)
+        if layer.context_features:
+            suite.run("context", suite.check_context)
+        if tail is not None:
+            suite.run("far tails", lambda: suite.check_tails(tail))
+        if saves:
+            suite.run("save and load", suite.check_save)
+        if compiles:
+            suite.run("full-graph compile", suite.check_compile)
+    return suite.report(raises)
+
+
+def check_flow(
+    flow: Flow,
+    *,
+    name: str | None = None,
+    grid: Tensor | None = None,
+    compiles: bool = True,
+    perturb: float = 0.1,
+    raises: bool = True,
+) -> Report:
+    """Check that a flow keeps the promises of `Flow`.
+
+    In float64, with the parameters moved away from their start: `log_prob`, `rsample_and_log_prob`, `to_base` and
+    `from_base` agree with each other; shapes of samples and densities; the density of a flow of one or two features
+    integrates to 1; the samples follow it; every parameter gets a gradient; errors for wrong shapes; dtypes; save and
+    load; deepcopy; full-graph compilation.
+
+    Args:
+        flow: what to check; it is copied, not changed.
+        name: what to call it in the report.
+        grid: for a flow of one or two features, the increasing coordinates to integrate over along each axis.
+        compiles: whether `log_prob` should compile as one full graph.
+        perturb: standard deviation of the noise added to the parameters.
+        raises: raise on failure, or only report.
+
+    Returns:
+        The report.
+
+    Raises:
+        CheckError: as in `check_bijection`.
+
+    Example:
+        >>> check_flow(pf.planar(features=2, layers=2)).passed
+        True
+    """
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(0)
+        warnings.simplefilter("error")
+        suite = _FlowSuite(_perturbed(flow, perturb), grid, name or type(flow.bijection).__name__)
+        suite.run("directions agree", suite.check_directions)
+        suite.run("shapes", suite.check_shapes)
+        if flow.event_shape in ((1,), (2,)):
+            suite.run("integral and samples", suite.check_density)
+        suite.run("gradients", suite.check_gradients)
+        suite.run("errors", suite.check_errors)
+        suite.run("dtype", suite.check_dtype)
+        suite.run("deepcopy", suite.check_deepcopy)
+        suite.run("save and load", suite.check_save)
+        if compiles:
+            suite.run("full-graph compile", suite.check_compile)
+    return suite.report(raises)
+
+
+class _Suite:
+    """Runs properties and collects what they found."""
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self.checks: list[Check] = []
+
+    def run(self, name: str, property_: Callable[[], None]) -> None:
+        try:
+            property_()
+        except Exception as error:
+            self.checks.append(Check(name, "no error", f"{type(error).__name__}: {error}", False))
+
+    def report(self, raises: bool) -> Report:
+        report = Report(self.case, tuple(self.checks))
+        if raises and not report.passed:
+            raise CheckError(str(report))
+        return report
+
+    def below(self, name: str, value: Tensor | float, bound: float) -> None:
+        """Record that a value, or the largest of a tensor, is at most `bound`; NaN is not."""
+        if isinstance(value, Tensor):
+            value = value.abs().max().item() if value.numel() else 0.0
+        self.checks.append(Check(name, f"<= {bound:.3g}", f"{value:.3g}", value <= bound))
+
+    def equal(self, name: str, found: object, expected: object) -> None:
+        self.checks.append(Check(name, str(expected), str(found), found == expected))
+
+    def raises(self, name: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except ValueError as error:
+            self.checks.append(Check(name, "a ValueError", f"ValueError: {error}", True))
+        else:
+            self.checks.append(Check(name, "a ValueError", "no error", False))
+
+
+class _BijectionSuite(_Suite):
+    def __init__(self, layer: Bijection, z: Tensor, tolerance: float, case: str) -> None:
+        super().__init__(case)
+        self.layer = layer
+        self.z = z
+        self.tolerance = tolerance
+        self.event = z.shape[1:]
+        c = layer.context_features
+        self.context = torch.randn(len(z), c, dtype=torch.float64) if c else None
+        with torch.no_grad():
+            self.x = layer(z, self.context)[0]
+
+    def check_round_trip(self) -> None:
+        with torch.no_grad():
+            x, log_det = self.layer(self.z, self.context)
+            z, log_det_inverse = self.layer.inverse(x, self.context)
+            x_again = self.layer(z, self.context)[0]
+        forward, inverse = (self._jacobians(f, v) for f, v in ((self.layer, self.z), (self.layer.inverse, x)))
+        condition = _norm(forward) * _norm(inverse)
+        self.below("inverse(forward(z)) = z, by condition", _relative(z, self.z, condition), self.tolerance)
+        self.below("forward(inverse(x)) = x, by condition", _relative(x_again, x, condition), self.tolerance)
+        self.below("log-dets cancel, by condition", _per_row(log_det + log_det_inverse) / condition, self.tolerance)
+
+    def check_log_det(self) -> None:
+        for name, function, value in (("forward", self.layer, self.z), ("inverse", self.layer.inverse, self.x)):
+            jacobian = self._jacobians(function, value)
+            n = self.event.numel()
+            log_det = torch.linalg.slogdet(jacobian.reshape(*jacobian.shape[:-2], n, n))[1]
+            found = function(value, self.context)[1].detach()
+            self.below(f"{name} log-det against autodiff", _per_row(found) - log_det, 1e-8)
+
+    def check_gradients(self) -> None:
+        names = [name for name, _ in self.layer.named_parameters()]
+        inputs = [p.detach().clone().requires_grad_() for p in self.layer.parameters()]
+        if self.context is not None:
+            inputs.append(self.context[:2].clone().requires_grad_())
+        for direction, value in (("forward", self.z), ("inverse", self.x)):
+
+            def function(value: Tensor, *rest: Tensor, direction: str = direction) -> tuple[Tensor, Tensor]:
+                weights = dict(zip((f"layer.{n}" for n in names), rest, strict=False))
+                context = rest[-1] if self.context is not None else None
+                result: tuple[Tensor, Tensor] = functional_call(
+                    _Direction(self.layer, direction), weights, (value, context)
+                )
+                return result
+
+            point = (value[:2].detach().clone().requires_grad_(), *inputs)
+            self._agrees(f"{direction} gradcheck", torch.autograd.gradcheck, function, point)
+            self._agrees(f"{direction} gradgradcheck", torch.autograd.gradgradcheck, function, point)
+
+    def check_batch_shapes(self) -> None:
+        pick = self.z[0]
+        context = self.context[0] if self.context is not None else None
+        for batch in BATCH_SHAPES:
+            z = pick.expand(*batch, *self.event)
+            c = context.expand(*batch, -1) if context is not None else None
+            x, log_det = self.layer(z, c)
+            z_again, log_det_inverse = self.layer.inverse(x, c)
+            found = [tuple(t.shape) for t in (x, z_again, log_det, log_det_inverse)]
+            events = self.event[: len(self.event) - self.layer.event_dim]
+            expected = [(*batch, *self.event)] * 2 + [(*batch, *events)] * 2
+            self.equal(f"shapes of a batch {batch}", found, expected)
+
+    def check_context(self) -> None:
+        assert self.context is not None
+        c = torch.randn(4, 1, self.layer.context_features, dtype=torch.float64)
+        for name, function, value in (("forward", self.layer, self.z), ("inverse", self.layer.inverse, self.x)):
+            result, log_det = function(value, c)
+            single, log_det_single = function(value[1], c[2, 0])
+            difference = torch.cat([(result[2, 1] - single).reshape(-1), (log_det[2, 1] - log_det_single).reshape(-1)])
+            self.below(f"{name} broadcasts the context", difference, 1e-10)
+        spread = self.layer(self.z[:1], c)[0].reshape(4, -1)
+        self.equal("the context has an effect", bool((spread.std(0) > 0).any()), True)
+
+    def check_float32(self) -> None:
+        layer = copy.deepcopy(self.layer).float()
+        context = self.context.float() if self.context is not None else None
+        z = self.z.float()
+        with torch.no_grad():
+            x, log_det = layer(z, context)
+            z_again, log_det_inverse = layer.inverse(x, context)
+        dtypes = {t.dtype for t in (x, log_det, z_again, log_det_inverse)}
+        self.equal("dtypes of float32", dtypes, {torch.float32})
+        condition = _norm(self._jacobians(self.layer, self.z)) * _norm(self._jacobians(self.layer.inverse, self.x))
+        self.below("round trip in float32, by condition", _relative(z_again.double(), self.z, condition), 1e-4)
+
+    def check_tails(self, tail: float) -> None:
+        z = tail * torch.sign(self.z)
+        with torch.no_grad():
+            x, log_det = self.layer(z, self.context)
+            z_again, log_det_inverse = self.layer.inverse(x, self.context)
+        condition = _norm(self._jacobians(self.layer, z)) * _norm(self._jacobians(self.layer.inverse, x))
+        self.below(f"round trip at |z| = {tail:g}, by condition", _relative(z_again, z, condition), self.tolerance)
+        cancelled = _per_row(log_det + log_det_inverse) / condition
+        self.below(f"log-dets cancel at |z| = {tail:g}, by condition", cancelled, self.tolerance)
+
+    def check_deepcopy(self) -> None:
+        again = copy.deepcopy(self.layer)
+        self.below("deepcopy", again(self.z, self.context)[0] - self.x, 0.0)
+
+    def check_save(self) -> None:
+        again = _saved_and_loaded(Flow(self.layer, _base_for(self.layer, self.event))).bijection
+        self.below("save and load", again(self.z, self.context)[0] - self.x, 0.0)
+
+    def check_compile(self) -> None:
+        def both(z: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+            return *self.layer(z, context), *self.layer.inverse(x, context)
+
+        found = _compiled(both)(self.z, self.x, self.context)
+        expected = both(self.z, self.x, self.context)
+        difference = torch.cat([(f - e).reshape(-1) for f, e in zip(found, expected, strict=True)])
+        self.below("both directions compile", difference, 1e-10)
+
+    def _jacobians(self, function: Callable[..., tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
+        """Jacobians of events, `(n, d, d)`."""
+        d = self.event.numel()
+
+        def one(v: Tensor, c: Tensor | None) -> Tensor:
+            return function(v.reshape(self.event), c)[0].reshape(d)
+
+        contexts: list[Tensor | None] = [None] * len(value) if self.context is None else list(self.context)
+        rows: list[Tensor] = []
+        for v, c in zip(value, contexts, strict=True):
+            rows.append(torch.autograd.functional.jacobian(partial(one, c=c), v.reshape(d)))
+        return torch.stack(rows)
+
+    def _agrees(
+        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor, ...]
+    ) -> None:
+        try:
+            check(function, point, fast_mode=True, atol=1e-6, rtol=1e-4, nondet_tol=1e-12)
+        except torch.autograd.gradcheck.GradcheckError as error:  # type: ignore[attr-defined]
+            self.checks.append(Check(name, "agreement with finite differences", str(error), False))
+        else:
+            self.checks.append(Check(name, "agreement with finite differences", "agreement", True))
+
+
+class _FlowSuite(_Suite):
+    def __init__(self, flow: Flow, grid: Tensor | None, case: str) -> None:
+        super().__init__(case)
+        self.flow = flow
+        self.grid = grid
+        c = flow.context_features
+        self.context = torch.randn(c, dtype=torch.float64) if c else None
+        with torch.no_grad():
+            self.x = flow.sample(20, self.context)
+
+    def check_directions(self) -> None:
+        flow, c = self.flow, self.context
+        with torch.no_grad():
+            x, log_prob = flow.rsample_and_log_prob(20, c)
+            self.below("log_prob of draws, both ways", flow.log_prob(x, c) - log_prob, 1e-8)
+            self.below("from_base(to_base(x)) = x", _relative(flow.from_base(flow.to_base(x, c), c), x), 1e-8)
+            last = flow.steps(c)[-1]
+            self.below("the last of steps() is the flow", last.log_prob(x) - log_prob, 1e-8)
+
+    def check_shapes(self) -> None:
+        flow, event = self.flow, self.flow.event_shape
+        contexts = [None] if self.context is None else [self.context, self.context.expand(3, 1, -1)]
+        for c in contexts:
+            batch = tuple(c.shape[:-1]) if c is not None else ()
+            for sample_shape in ((), 4, (5, 7), (0,)):
+                leading = (sample_shape,) if isinstance(sample_shape, int) else sample_shape
+                x = flow.sample(sample_shape, c)
+                found = [tuple(x.shape), tuple(flow.log_prob(x, c).shape)]
+                expected = [(*leading, *batch, *event), (*leading, *batch)]
+                self.equal(f"shapes of sample({sample_shape}) for contexts {batch}", found, expected)
+            expanded = flow.distribution(c).expand((2, *batch))
+            self.equal("shape of expanded draws", tuple(expanded.rsample((4,)).shape), (4, 2, *batch, *event))
+
+    def check_density(self) -> None:
+        """Integral over a grid, and for each margin the distribution function against the one of draws."""
+        flow, c = self.flow, self.context
+        grid = torch.linspace(-12, 12, 241, dtype=torch.float64) if self.grid is None else self.grid.double()
+        axes = [grid] * flow.event_shape[0]
+        points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
+        with torch.no_grad():
+            blocks = [flow.log_prob(block, c) for block in points.split(200_000)]
+            draws = flow.sample(4000, c)
+        density = torch.cat(blocks).exp().reshape([len(grid)] * len(axes))
+        margins = [density] if len(axes) == 1 else [torch.trapezoid(density, grid, dim=1 - i) for i in range(2)]
+        self.below("integral of the density - 1", torch.trapezoid(margins[0], grid) - 1, 1e-3)
+        for i, margin in enumerate(margins):
+            cdf = torch.cumulative_trapezoid(margin, grid)
+            sorted_draws = draws[:, i].sort().values.contiguous()
+            k = torch.searchsorted(grid, sorted_draws).clamp(1, len(grid) - 1)
+            empirical = torch.arange(1, len(draws) + 1) / len(draws)
+            # The step of the grid adds to the Kolmogorov-Smirnov distance, whose 0.1 % point is 1.95 / sqrt(n).
+            distance = (cdf[k - 1] - empirical).abs().max()
+            self.below(
+                f"Kolmogorov-Smirnov distance of margin {i}",
+                distance,
+                1.95 / len(draws) ** 0.5 + (cdf[k - 1] - cdf[(k - 2).clamp_min(0)]).max().item(),
+            )
+
+    def check_gradients(self) -> None:
+        if not any(p.requires_grad for p in self.flow.parameters()):
+            return
+        (-self.flow.log_prob(self.x, self.context)).mean().backward()
+        x, log_prob = self.flow.rsample_and_log_prob(8, self.context)
+        (log_prob.mean() + x.square().mean()).backward()
+        without = [n for n, p in self.flow.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
+        self.equal("parameters without a finite gradient", without, [])
+        self.flow.zero_grad(set_to_none=True)
+
+    def check_errors(self) -> None:
+        flow, n = self.flow, self.flow.event_shape[-1]
+        wrong = torch.zeros(5, *flow.event_shape[:-1], n + 1, dtype=torch.float64)
+        self.raises("error for an x of a wrong size", lambda: flow.log_prob(wrong, self.context))
+        if self.context is None:
+            self.raises("error for an unexpected context", lambda: flow.log_prob(self.x, torch.zeros(3)))
+        else:
+            too_long = torch.zeros(flow.context_features + 1, dtype=torch.float64)
+            self.raises("error for a missing context", lambda: flow.log_prob(self.x))
+            if flow.embedding is None:
+                self.raises("error for a context of a wrong size", lambda: flow.log_prob(self.x, too_long))
+
+    def check_dtype(self) -> None:
+        for dtype in (torch.float64, torch.float32):
+            flow = copy.deepcopy(self.flow).to(dtype)
+            c = self.context.to(dtype) if self.context is not None else None
+            x, log_prob = flow.rsample_and_log_prob(3, c)
+            found = {t.dtype for t in (x, log_prob, flow.log_prob(x, c), flow.sample(2, c))}
+            self.equal(f"dtypes of a flow in {dtype}", found, {dtype})
+
+    def check_deepcopy(self) -> None:
+        again = copy.deepcopy(self.flow)
+        difference = again.log_prob(self.x, self.context) - self.flow.log_prob(self.x, self.context)
+        self.below("deepcopy", difference, 0.0)
+
+    def check_save(self) -> None:
+        again = _saved_and_loaded(self.flow)
+        difference = again.log_prob(self.x, self.context) - self.flow.log_prob(self.x, self.context)
+        self.below("save and load", difference, 0.0)
+
+    def check_compile(self) -> None:
+        found = _compiled(self.flow)(self.x, self.context)
+        self.below("log_prob compiles", found - self.flow.log_prob(self.x, self.context), 1e-10)
+
+
+class _Direction(torch.nn.Module):
+    """A bijection read in one direction, as a module of its own."""
+
+    def __init__(self, layer: Bijection, direction: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.direction = direction
+
+    def forward(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = getattr(self.layer, self.direction)(value, context)
+        return result
+
+
+def _perturbed(module: M, scale: float) -> M:
+    again = copy.deepcopy(module).double()
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+    return again
+
+
+def _norm(jacobians: Tensor) -> Tensor:
+    """The largest singular value, at least 1, of each Jacobian, `(n, d, d)` to `(n,)`."""
+    norm: Tensor = torch.linalg.matrix_norm(jacobians, 2)
+    return norm.clamp_min(1.0)
+
+
+def _per_row(log_det: Tensor) -> Tensor:
+    """Sum over the events of each row, for bijections whose event is smaller than the row."""
+    return log_det.reshape(len(log_det), -1).sum(-1)
+
+
+def _relative(found: Tensor, expected: Tensor, condition: Tensor | None = None) -> Tensor:
+    error = (found - expected).abs() / expected.abs().clamp_min(1.0)
+    if condition is None:
+        return error
+    return error.reshape(len(condition), -1).amax(-1) / condition
+
+
+def _base_for(layer: Bijection, event: torch.Size) -> Base:
+    return StandardNormal(tuple(event))
+
+
+def _saved_and_loaded(flow: Flow) -> Flow:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flow.safetensors"
+        save(flow, path)
+        return load(path)
+
+
+def _compiled(function: Callable[P, R]) -> Callable[P, R]:
+    torch._dynamo.reset()
+    return torch.compile(function, backend="eager", fullgraph=True)

@@ -1,0 +1,443 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pushforward.files import write_atomically
+from pushforward.objectives import Objective
+from pushforward.training.batches import Batch, Data, Rows, Shuffled, split
+from pushforward.training.progress import ProgressBar
+from pushforward.training.schedules import Schedule, cosine
+
+CHECK_EVERY = 50
+NORM_WINDOW = 100
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run did.
+
+    Attributes:
+        losses: the loss of every step, in nats.
+        validation: pairs of a number of steps and the validation loss after them.
+        best_step: the number of steps after which the state that was kept was reached.
+        stopped: why the run ended, in words: "all steps done", "no improvement ...", "out of time ...", "interrupted",
+            "non-finite ...".
+        seconds: wall-clock time.
+    """
+
+    losses: list[float]
+    validation: list[tuple[int, float]]
+    best_step: int
+    stopped: str
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return len(self.losses)
+
+    @property
+    def best_validation(self) -> float:
+        """Validation loss of the state that was kept; NaN without validation."""
+        return min((value for _, value in self.validation), default=math.nan)
+
+    def __str__(self) -> str:
+        last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
+        best = f", best validation loss {self.best_validation:.4f} at step {self.best_step}" if self.validation else ""
+        return f"{self.steps} steps in {self.seconds:.1f} s{last}{best}; stopped: {self.stopped}"
+
+
+def train(
+    objective: Objective,
+    data: Data | None = None,
+    *,
+    max_steps: int = 5000,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
+    schedule: Schedule | Literal["cosine"] | None = "cosine",
+    clip: float | None = 5.0,
+    ema: float | None = None,
+    validation: float | Rows | None = None,
+    validate_every: int | None = None,
+    patience: int | None = None,
+    max_seconds: float | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    progress: bool | None = None,
+    callback: Callable[[int], None] | None = None,
+) -> TrainResult:
+    """Minimise an objective over the parameters of its flow, in place.
+
+    Args:
+        objective: the loss.
+        data: what the objective takes: a tensor of rows, a tuple of such tensors, a dict of them by the names of the
+            objective's arguments, or a function from a number n to n fresh rows in one of these forms; nothing for
+            an objective that draws for itself.
+        max_steps: number of steps.
+        batch_size: rows per step; at most all.
+        learning_rate: of the default optimiser, fused Adam.
+        optimizer: makes any other optimiser from the parameters.
+        schedule: factor of the learning rate by step and number of steps, as `training.cosine` or
+            `training.exponential` make; `None` keeps it constant.
+        clip: the gradient's norm is clipped to this many times the running median of the last 100 norms; `None` not
+            at all.
+        ema: decay of an exponential moving average of the parameters, which is then what is validated and kept.
+        validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, where `data`
+            are rows and `patience` or `validate_every` is set.
+        validate_every: steps between validations; by default an epoch, at most 100 steps.
+        patience: stop after this many validations without a better one.
+        max_seconds: stop after this time.
+        seed: of the order of the rows and of all draws; the global random state is left as it was.
+        checkpoint: a file, written every `checkpoint_every` steps. If it exists, the run goes on from it, and ends as
+            if it had never stopped.
+        checkpoint_every: steps between checkpoints.
+        progress: show a progress bar; by default only on a terminal.
+        callback: called after each step with the number of steps taken.
+
+    Returns:
+        What happened. The flow holds the state with the best validation loss if there is one, else the last; after
+        a non-finite loss, the last state known to be finite.
+
+    Raises:
+        ValueError: if the data are unusable (which row), the options contradict each other, or the checkpoint is of
+            another call.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = 3 + 2 * torch.randn(500, 2)
+        >>> flow = pf.maf(features=2, layers=1)
+        >>> result = pf.train(pf.MaximumLikelihood(flow), x, max_steps=300, learning_rate=0.03)
+        >>> result.losses[0] > 9 > 4.4 > result.losses[-1]  # the entropy is 4.22
+        True
+    """
+    if isinstance(validation, float | int) and not 0 < validation < 1:
+        raise ValueError(f"train: expected a validation fraction between 0 and 1, got {validation}")
+    if max_steps < 1 or batch_size < 1 or checkpoint_every < 1 or (validate_every is not None and validate_every < 1):
+        raise ValueError(
+            "train: expected max_steps, batch_size, checkpoint_every and validate_every of at least 1, got "
+            f"{max_steps}, {batch_size}, {checkpoint_every} and {validate_every}"
+        )
+    rows = None if data is None or callable(data) else Batch.of(data)
+    if rows is not None:
+        rows.check("data")
+    if validation is None and rows is not None and (patience is not None or validate_every is not None):
+        validation = 0.1
+    parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("train: expected an objective with parameters to train, got none that requires a gradient")
+    device = parameters[0].device
+
+    held: Batch | None = None
+    if isinstance(validation, float | int):
+        if rows is None:
+            raise ValueError("train: a validation fraction needs data given as rows; give validation rows instead")
+        rows, held = split(rows, validation, seed)
+    elif validation is not None:
+        held = Batch.of(validation)
+        held.check("validation")
+    if patience is not None and held is None:
+        raise ValueError("train: patience needs validation rows")
+
+    batches: Callable[[int], Batch]
+    epoch = 100
+    if rows is not None:
+        batches = Shuffled(rows.to(device), batch_size, seed)
+        epoch = batches.steps_per_epoch
+    elif callable(data):
+        draw = data
+        batches = lambda step: Batch.of(draw(batch_size)).to(device)  # noqa: E731
+    else:
+        batches = lambda step: Batch((), {})  # noqa: E731
+
+    call = {
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "clip": clip,
+        "ema": ema,
+        "patience": patience,
+        "seed": seed,
+        "rows": [list(t.shape) for t in rows.tensors] if rows is not None else None,
+        "parameters": [list(p.shape) for p in parameters],
+    }
+    run = _Run(
+        objective,
+        parameters,
+        batches,
+        held.to(device) if held is not None else None,
+        optimizer=_fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters),
+        schedule=cosine() if schedule == "cosine" else schedule,
+        max_steps=max_steps,
+        clip=clip,
+        ema=ema,
+        validate_every=validate_every or min(epoch, 100),
+        patience=patience,
+        max_seconds=max_seconds,
+        checkpoint=Path(checkpoint) if checkpoint is not None else None,
+        checkpoint_every=checkpoint_every,
+        call=json.dumps(call),
+        callback=callback,
+    )
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        with ProgressBar(max_steps, progress) as bar:
+            return run(bar)
+
+
+def _fused_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)
+
+
+class _Run:
+    """One training run and its state."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: list[Tensor],
+        batches: Callable[[int], Batch],
+        held: Batch | None,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule | None,
+        max_steps: int,
+        clip: float | None,
+        ema: float | None,
+        validate_every: int,
+        patience: int | None,
+        max_seconds: float | None,
+        checkpoint: Path | None,
+        checkpoint_every: int,
+        call: str,
+        callback: Callable[[int], None] | None,
+    ) -> None:
+        self.objective = objective
+        self.parameters = parameters
+        self.batches = batches
+        self.held = held
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.max_steps = max_steps
+        self.clip = clip
+        self.ema = ema
+        self.validate_every = validate_every
+        self.patience = patience
+        self.max_seconds = max_seconds
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.call = call
+        self.callback = callback
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+        like = parameters[0].detach()
+        self.step = 0
+        self.losses = like.new_full((max_steps,), math.nan)
+        self.norms = like.new_full((NORM_WINDOW,), math.nan)
+        self.validation: list[tuple[int, float]] = []
+        self.best_step = 0
+        self.averages: list[Tensor] | None = None
+        self.sound: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.seconds_before = 0.0
+        self.start = time.monotonic()
+
+    def __call__(self, bar: ProgressBar) -> TrainResult:
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume(self.checkpoint)
+        else:
+            self._begin()
+        try:
+            stopped = self._loop(bar)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        if self._is_finite():
+            self._keep_sound()
+        elif not stopped.startswith("non-finite"):
+            stopped = f"non-finite loss or parameters at step {self.step}"
+        if self.held is not None and self.best:
+            self.objective.load_state_dict(self.best)
+        else:
+            self.objective.load_state_dict(self.sound)
+        return TrainResult(
+            losses=self.losses[: self.step].tolist(),
+            validation=self.validation,
+            best_step=self.best_step,
+            stopped=stopped,
+            seconds=self._seconds(),
+        )
+
+    def _begin(self) -> None:
+        batch = self.batches(0)
+        if batch.tensors:
+            self.objective.initialize(*batch.positional, **batch.named)
+        if self.ema is not None:
+            self.averages = [p.detach().clone() for p in self.parameters]
+        self._keep_sound()
+
+    def _loop(self, bar: ProgressBar) -> str:
+        """Step until something ends the run; why it did."""
+        while self.step < self.max_steps:
+            self._train_step()
+            self.step += 1
+            if self.callback is not None:
+                self.callback(self.step)
+            last = self.step == self.max_steps
+            if self.step % CHECK_EVERY == 0 or last:
+                if not self._is_finite():
+                    return self._describe_failure()
+                self._keep_sound()
+            if self.held is not None and (self.step % self.validate_every == 0 or last):
+                self._validate(self.held)
+                since = sum(1 for step, _ in self.validation if step > self.best_step)
+                if self.patience is not None and since >= self.patience:
+                    return f"no improvement in {since} validations"
+            if self.checkpoint is not None and (self.step % self.checkpoint_every == 0 or last):
+                self._write(self.checkpoint)
+            latest = self.validation[-1][1] if self.validation else math.nan
+            bar.update(self.step, lambda: self.losses[self.step - 1].item(), latest)
+            if self.max_seconds is not None and self._seconds() > self.max_seconds and not last:
+                return f"out of time after {self.max_seconds:g} s"
+        return "all steps done"
+
+    def _train_step(self) -> None:
+        if self.schedule is not None:
+            factor = self.schedule(self.step, self.max_steps)
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+        batch = self.batches(self.step)
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            loss: Tensor = self.objective(*batch.positional, **batch.named)
+            loss.backward()
+            if self.clip is not None:
+                self._clip_gradients(self.clip)
+            return loss
+
+        loss = self.optimizer.step(closure)  # type: ignore[arg-type]
+        assert isinstance(loss, Tensor)
+        self.losses[self.step] = loss.detach()
+        if self.averages is not None and self.ema is not None:
+            decay = min(self.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+
+    @torch.no_grad()
+    def _clip_gradients(self, clip: float) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.norms[self.step % NORM_WINDOW] = norm
+        factor = (clip * self.norms.nanmedian() / norm).clamp(max=1.0)
+        torch._foreach_mul_(gradients, factor)
+
+    def _validate(self, held: Batch) -> None:
+        self.objective.eval()
+        with torch.no_grad(), self._averaged():
+            total = sum(
+                self.objective(*block.positional, **block.named).double() * len(block) for block in held.blocks()
+            )
+            value = float(total / len(held))
+            if not self.best or value < min((v for _, v in self.validation), default=math.inf):
+                self.best = self._state()
+                self.best_step = self.step
+        self.objective.train()
+        self.validation.append((self.step, value))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """With the moving average, if there is one, in place of the parameters."""
+        if self.averages is None:
+            yield
+            return
+        own = [p.detach().clone() for p in self.parameters]
+        _copy(self.averages, self.parameters)
+        try:
+            yield
+        finally:
+            _copy(own, self.parameters)
+
+    def _is_finite(self) -> bool:
+        """Whether all losses since the last check and all parameters are: one question to the device."""
+        recent = self.losses[max(0, self.step - CHECK_EVERY) : self.step]
+        norm = torch.nn.utils.get_total_norm([p.detach() for p in self.parameters])
+        return bool(recent.isfinite().all() & norm.isfinite())
+
+    def _describe_failure(self) -> str:
+        bad = (~self.losses[: self.step].isfinite()).nonzero()
+        where = f"loss at step {int(bad[0])}" if len(bad) else f"parameters by step {self.step}"
+        return f"non-finite {where}; kept the state of step {self.best_step}"
+
+    def _keep_sound(self) -> None:
+        with self._averaged():
+            self.sound = self._state()
+        if self.held is None:
+            self.best_step = self.step
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.start
+
+    def _write(self, path: Path) -> None:
+        state = {
+            "call": self.call,
+            "step": self.step,
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averages": self.averages,
+            "losses": self.losses,
+            "norms": self.norms,
+            "validation": self.validation,
+            "best": self.best,
+            "best_step": self.best_step,
+            "sound": self.sound,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if self.losses.is_cuda else None,
+            "seconds": self._seconds(),
+        }
+        with write_atomically(path) as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self, path: Path) -> None:
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.losses.device, weights_only=True)
+            call = state["call"]
+        except Exception as error:
+            raise ValueError(f"train: {path} is not a checkpoint of this library, or is damaged: {error}") from error
+        if call != self.call:
+            before, now = json.loads(call), json.loads(self.call)
+            changed = ", ".join(f"{k}: {before.get(k)} then, {now[k]} now" for k in now if before.get(k) != now[k])
+            raise ValueError(
+                f"train: the checkpoint {path} is of another call ({changed}); repeat that call, or delete the file"
+            )
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.averages = state["averages"]
+        self.losses, self.norms = state["losses"], state["norms"]
+        self.validation = [(step, value) for step, value in state["validation"]]
+        self.best, self.best_step, self.sound = state["best"], state["best_step"], state["sound"]
+        self.seconds_before = state["seconds"]
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"].cpu())
+
+
+@torch.no_grad()
+def _copy(source: Iterable[Tensor], target: list[Tensor]) -> None:
+    torch._foreach_copy_(target, list(source))

@@ -1,0 +1,130 @@
+"""Monotone rational-quadratic splines."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pushforward.transformers.base import Transformer
+
+
+class RationalQuadratic(Transformer):
+    r"""Monotone rational-quadratic spline on [-B, B], the identity outside.
+
+    Within a bin of width $w$, height $v$, mean slope $s = v/w$ and slopes $d_0, d_1$ at its knots, with
+    $\xi = (z - z_k)/w$,
+    $$x = x_k + v \frac{s\xi^2 + d_0\xi(1-\xi)}{s + (d_0 + d_1 - 2s)\xi(1-\xi)}.$$
+
+    h holds K unnormalised widths, K unnormalised heights and the unnormalised slopes at the knots: the K - 1 inner
+    ones for linear tails (slope 1 at both ends), or K for a circle (the two ends are one point and share theirs). A
+    circular spline keeps the point -B = B where it is; put it beside a `Uniform` base on [-B, B].
+
+    Args:
+        bins: K.
+        bound: B.
+        tails: "linear" for the real line, "circular" for angles in [-B, B].
+        min_bin: smallest width and height of a bin, as a share of 2B; below 1/K.
+        min_slope: smallest slope at a knot; below 1.
+
+    References:
+        Durkan et al., Neural Spline Flows, 2019, arXiv 1906.04032.
+        Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv 2002.02428 (circular).
+
+    Example:
+        >>> spline = RationalQuadratic(bins=4, bound=3.0)
+        >>> h = torch.randn(5, spline.num_params, generator=torch.Generator().manual_seed(0))
+        >>> z = torch.linspace(-4, 4, 5)
+        >>> x, log_slope = spline(z, h)
+        >>> z_again, log_slope_inverse = spline.inverse(x, h)
+        >>> torch.allclose(z, z_again, atol=1e-5), torch.allclose(log_slope, -log_slope_inverse, atol=1e-5)
+        (True, True)
+    """
+
+    accumulate: Tensor
+
+    def __init__(
+        self,
+        bins: int = 8,
+        bound: float = 5.0,
+        *,
+        tails: Literal["linear", "circular"] = "linear",
+        min_bin: float = 1e-3,
+        min_slope: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if bins < 2:
+            raise ValueError(f"RationalQuadratic: expected at least 2 bins, got {bins}")
+        if not bound > 0:
+            raise ValueError(f"RationalQuadratic: expected bound > 0, got {bound}")
+        if tails not in ("linear", "circular"):
+            raise ValueError(f"RationalQuadratic: expected tails 'linear' or 'circular', got {tails!r}")
+        if not (0 < min_bin < 1 / bins and 0 < min_slope < 1):
+            raise ValueError(
+                f"RationalQuadratic: expected 0 < min_bin < 1/bins = {1 / bins:.3g} and 0 < min_slope < 1, "
+                f"got min_bin={min_bin}, min_slope={min_slope}"
+            )
+        self.bins = bins
+        self.bound = bound
+        self.tails = tails
+        self.min_bin = min_bin
+        self.min_slope = min_slope
+        self.num_params = 3 * bins if tails == "circular" else 3 * bins - 1
+        # A product with a triangular matrix sums the bins up faster than cumsum over a short last dimension does.
+        self.register_buffer("accumulate", torch.ones(bins, bins + 1).triu(1), persistent=False)
+
+    def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        inside, z_safe, (z0, w, x0, v, d0, d1) = self._bin(z, h, heights=False)
+        s = v / w
+        xi = (z_safe - z0) / w
+        product = xi * (1 - xi)
+        denominator = s + (d0 + d1 - 2 * s) * product
+        x = x0 + v * (s * xi.square() + d0 * product) / denominator
+        return torch.where(inside, x, z), torch.where(inside, self._log_slope(s, d0, d1, xi, denominator), 0)
+
+    def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        inside, x_safe, (z0, w, x0, v, d0, d1) = self._bin(x, h, heights=True)
+        s = v / w
+        u = (x_safe - x0) / v
+        a = s - d0 + u * (d0 + d1 - 2 * s)
+        b = d0 - u * (d0 + d1 - 2 * s)
+        c = -s * u
+        discriminant = (b.square() - 4 * a * c).clamp_min(torch.finfo(x.dtype).tiny)
+        xi = 2 * c / (-b - discriminant.sqrt())
+        denominator = s + (d0 + d1 - 2 * s) * xi * (1 - xi)
+        z = z0 + w * xi
+        return torch.where(inside, z, x), torch.where(inside, -self._log_slope(s, d0, d1, xi, denominator), 0)
+
+    def _bin(self, value: Tensor, h: Tensor, heights: bool) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Whether each value is inside, the value or else 0, and the corner, size and slopes of its bin."""
+        K, B = self.bins, self.bound
+        sizes, slopes = h[..., : 2 * K].unflatten(-1, (2, K)), h[..., 2 * K :]
+        e = (sizes - sizes.detach().amax(-1, keepdim=True)).exp()
+        cumulative = e @ self.accumulate.to(h.dtype)
+        share = cumulative / cumulative[..., -1:]
+        steps = torch.arange(K + 1, dtype=h.dtype, device=h.device) * self.min_bin
+        knots = (2 * B) * (steps + (1 - K * self.min_bin) * share) - B
+        # softplus, shifted so that h = 0 has slope 1.
+        slopes = self.min_slope + F.softplus(slopes + math.log(math.expm1(1 - self.min_slope)))
+        if self.tails == "circular":
+            slopes = torch.cat([slopes, slopes[..., :1]], dim=-1)
+        else:
+            slopes = F.pad(slopes, (1, 1), value=1.0)
+        table = torch.cat([knots, slopes.unsqueeze(-2)], dim=-2)
+
+        inside = (value >= -B) & (value <= B)
+        safe = torch.where(inside, value, 0)
+        searched = knots[..., 1 if heights else 0, 1:-1]
+        k = (safe.unsqueeze(-1) >= searched).sum(-1)
+        batch = k.shape
+        index = torch.stack([k, k + 1], dim=-1).unsqueeze(-2).expand(*batch, 3, 2)
+        ends = table.expand(*batch, 3, K + 1).gather(-1, index)
+        low, high = ends[..., 0], ends[..., 1]
+        (z0, x0, d0), (z1, x1, d1) = low.unbind(-1), high.unbind(-1)
+        return inside, safe, (z0, z1 - z0, x0, x1 - x0, d0, d1)
+
+    @staticmethod
+    def _log_slope(s: Tensor, d0: Tensor, d1: Tensor, xi: Tensor, denominator: Tensor) -> Tensor:
+        numerator = d1 * xi.square() + 2 * s * xi * (1 - xi) + d0 * (1 - xi).square()
+        return 2 * s.log() + numerator.log() - 2 * denominator.log()

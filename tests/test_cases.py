@@ -1,0 +1,74 @@
+"""Every case of the registry through every property."""
+
+import inspect
+
+import pytest
+import torch
+from cases import BASES, BIJECTIONS, FLOWS, TRANSFORMERS, Case
+
+import pushforward as pf
+from pushforward.testing import check_bijection, check_flow
+
+
+def _ids(cases: list[Case]) -> list[str]:
+    return [case.name for case in cases]
+
+
+@pytest.mark.parametrize("case", BIJECTIONS, ids=_ids(BIJECTIONS))
+def test_bijection(case: Case) -> None:
+    torch.manual_seed(0)
+    check_bijection(case.build(), name=case.name, **case.options)
+
+
+@pytest.mark.parametrize("case", FLOWS, ids=_ids(FLOWS))
+def test_flow(case: Case) -> None:
+    torch.manual_seed(0)
+    check_flow(case.build(), name=case.name, **case.options)
+
+
+@pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.starts_at_identity], ids=lambda c: c.name)
+def test_starts_at_the_identity(case: Case) -> None:
+    torch.manual_seed(0)
+    layer = case.build().double()
+    shape = layer.event_shape or case.options["event_shape"]
+    z = 2 * torch.randn(5, *shape, dtype=torch.float64)
+    context = torch.randn(5, layer.context_features, dtype=torch.float64) if layer.context_features else None
+    x, log_det = layer(z, context)
+    assert torch.allclose(x, z, rtol=0, atol=1e-6)  # constants are made in float32
+    assert torch.allclose(log_det, torch.zeros_like(log_det), rtol=0, atol=1e-5)
+
+
+def _public(base: type) -> set[type]:
+    return {
+        value
+        for name in pf._api.__all__
+        if isinstance(value := getattr(pf, name), type) and issubclass(value, base) and not inspect.isabstract(value)
+    }
+
+
+def _all_subclasses(cls: type) -> set[type]:
+    return {s for direct in cls.__subclasses__() for s in {direct} | _all_subclasses(direct)}
+
+
+@pytest.mark.parametrize("base", [pf.Bijection, pf.Transformer, pf.Base], ids=lambda c: c.__name__)
+def test_every_class_is_public_and_has_a_case(base: type) -> None:
+    library = {c for c in _all_subclasses(base) if c.__module__.startswith("pushforward") and not inspect.isabstract(c)}
+    assert library == _public(base)
+    built = [case.build() for case in BIJECTIONS + FLOWS] + [t() for t in TRANSFORMERS.values()]
+    built += [b() for b in BASES.values()]
+    covered = {type(m) for b in built for m in b.modules()}
+    assert library <= covered
+
+
+def test_every_recipe_has_a_case() -> None:
+    from pushforward import recipes
+
+    names = {n for n, f in vars(recipes).items() if inspect.isfunction(f) and f.__module__ == recipes.__name__}
+    public = {n for n in names if not n.startswith("_")}
+    assert public <= set(pf._api.__all__)
+    assert public <= {case.name.split("(")[0] for case in FLOWS}
+
+
+def test_names_of_cases_are_unique() -> None:
+    names = _ids(BIJECTIONS) + _ids(FLOWS)
+    assert len(names) == len(set(names))

@@ -1,0 +1,168 @@
+"""Targets: their constants, and that draws and densities belong together."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pushforward.targets import LobedRing, PlaneTarget, TwoMoons, faithful, faithful_columns, faithful_path
+
+TARGETS = {
+    "moons": TwoMoons(),
+    "moons-uniform": TwoMoons(fixed_angles=False),
+    "moons-wide": TwoMoons(0.3),
+    "ring": LobedRing(),
+    "ring-u1": LobedRing(2.0, spread=0.6),
+}
+
+
+@pytest.fixture(params=TARGETS.values(), ids=TARGETS.keys())
+def target(request: pytest.FixtureRequest) -> PlaneTarget:
+    return request.param
+
+
+@functools.cache
+def quadrature(target: PlaneTarget) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, weights and log p for Simpson's rule on a widened window, apart from the rule in the library."""
+    margin, axes = 0.1, []
+    for low, high in target.window:
+        intervals = 2 * math.ceil((high - low + 2 * margin) / target.step / 2)
+        points, spacing = np.linspace(low - margin, high + margin, intervals + 1, retstep=True)
+        weights = np.full(intervals + 1, 2 / 3)
+        weights[1::2], weights[[0, -1]] = 4 / 3, 1 / 3
+        axes.append((torch.from_numpy(points), torch.from_numpy(weights * spacing)))
+    (x, wx), (y, wy) = axes
+    grid = torch.cartesian_prod(x, y)
+    log_prob = torch.cat([target.log_prob(block) for block in grid.split(8192)])
+    return grid, (wx[:, None] * wy).flatten(), log_prob
+
+
+def test_normalised(target: PlaneTarget) -> None:
+    _, weights, log_prob = quadrature(target)
+    assert (weights * log_prob.exp()).sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_entropy(target: PlaneTarget) -> None:
+    _, weights, log_prob = quadrature(target)
+    assert -(weights * log_prob.exp() * log_prob).sum().item() == pytest.approx(target.entropy(), abs=1e-6)
+
+
+def test_draws_have_the_density(target: PlaneTarget) -> None:
+    """The mean of log p and the first two moments of draws are those of the density, to 4 standard errors."""
+    grid, weights, log_prob = quadrature(target)
+    x = target.sample(20_000, torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_prob_x = torch.cat([target.log_prob(block) for block in x.split(8192)])
+
+    def statistics(x: Tensor, log_prob: Tensor) -> Tensor:
+        return torch.stack([log_prob, x[:, 0], x[:, 1], x[:, 0] ** 2, x[:, 1] ** 2, x[:, 0] * x[:, 1]])
+
+    draws = statistics(x, log_prob_x)
+    truth = (statistics(grid, log_prob) * weights * log_prob.exp()).sum(-1)
+    assert ((draws.mean(-1) - truth).abs() < 4 * draws.std(-1) / len(x) ** 0.5).all()
+
+
+@pytest.mark.parametrize("batch", [(), (7,), (5, 7), (0,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shape_and_dtype(target: PlaneTarget, batch: tuple[int, ...], dtype: torch.dtype) -> None:
+    log_prob = target.log_prob(torch.zeros(*batch, 2, dtype=dtype))
+    assert log_prob.shape == batch
+    assert log_prob.dtype == dtype
+    assert target.sample(3, dtype=dtype).dtype == dtype
+    assert target.sample(0).shape == (0, 2)
+
+
+def test_seeded(target: PlaneTarget) -> None:
+    first, again = (target.sample(5, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first.equal(again)
+    assert first.dtype == torch.get_default_dtype()
+
+
+def test_float32_close_to_float64(target: PlaneTarget) -> None:
+    x = target.sample(500, torch.Generator().manual_seed(0), dtype=torch.float32)
+    torch.testing.assert_close(target.log_prob(x), target.log_prob(x.double()).float(), rtol=1e-4, atol=1e-3)
+
+
+def test_gradient(target: PlaneTarget) -> None:
+    x = torch.cat([target.sample(50, torch.Generator().manual_seed(0), dtype=torch.float64), torch.zeros(1, 2)])
+    x = torch.cat([x, torch.tensor([[1e3, -1e3]])]).requires_grad_()
+    (gradient,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), x)
+    assert gradient.isfinite().all()
+    assert second.isfinite().all()
+    assert torch.autograd.gradcheck(target.log_prob, x[:5].detach().requires_grad_())
+
+
+def test_trailing_shape(target: PlaneTarget) -> None:
+    with pytest.raises(ValueError, match=r"expected x with trailing shape \(2,\), got \(5, 3\)"):
+        target.log_prob(torch.zeros(5, 3))
+
+
+def test_moons_constants() -> None:
+    for name, entropy in {"moons": 0.306867, "moons-uniform": 0.289234}.items():
+        _, weights, log_prob = quadrature(TARGETS[name])
+        assert -(weights * log_prob.exp() * log_prob).sum().item() == pytest.approx(entropy, abs=1e-6)
+
+
+def test_moons_density_is_the_mixture() -> None:
+    x = 2 * torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t = np.linspace(0, np.pi, 50)
+    centers = np.concatenate([np.c_[np.cos(t), np.sin(t)], np.c_[1 - np.cos(t), 0.5 - np.sin(t)]])
+    component = torch.distributions.Normal(torch.from_numpy(centers), 0.05)
+    expected = component.log_prob(x[:, None]).sum(-1).logsumexp(-1) - math.log(100)
+    torch.testing.assert_close(TwoMoons().log_prob(x), expected)
+
+
+def test_moons_uniform_is_the_limit_of_many_angles() -> None:
+    x = TwoMoons().sample(100, torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = (torch.arange(20_000, dtype=torch.float64) + 0.5) * math.pi / 20_000
+    outer, inner = torch.stack([t.cos(), t.sin()], -1), torch.stack([1 - t.cos(), 0.5 - t.sin()], -1)
+    square = (x[:, None] - torch.cat([outer, inner])).square().sum(-1)
+    expected = (-0.5 * square / 0.05**2).logsumexp(-1) - math.log(40_000 * 2 * math.pi * 0.05**2)
+    torch.testing.assert_close(TwoMoons(fixed_angles=False).log_prob(x), expected, rtol=0, atol=1e-5)
+
+
+def test_moons_batch_has_the_points_of_make_moons() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    expected, moon = datasets.make_moons(100, noise=None, shuffle=False)
+    batch = TwoMoons(1e-9).batch(100, torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    order = [np.lexsort(x.round(6).T) for x in (batch, expected)]
+    np.testing.assert_allclose(batch[order[0]], expected[order[1]], atol=1e-7)
+    assert not np.allclose(batch, expected, atol=1e-3)
+    np.testing.assert_array_equal(TwoMoons().moon(torch.from_numpy(expected)), moon)
+
+
+def test_moons_batch() -> None:
+    moons = TwoMoons(fixed_angles=False)
+    assert moons.moon(moons.batch(50)).sum() == 25
+    assert TwoMoons().batch(200).shape == (200, 2)
+    with pytest.raises(ValueError, match="multiple of 100, got 64"):
+        TwoMoons().batch(64)
+    with pytest.raises(ValueError, match="noise > 0, got 0"):
+        TwoMoons(0)
+
+
+def test_ring_constants() -> None:
+    ring = LobedRing()
+    assert ring.log_normalizer == pytest.approx(2.313289, abs=1e-6)
+    assert ring.expectation(lambda z: z.norm(dim=-1)) == pytest.approx(3.976945, abs=1e-6)
+    assert ring.expectation(lambda z: (z[:, 0] > 0).double()) == pytest.approx(0.5, abs=1e-6)
+    assert TARGETS["ring-u1"].log_normalizer == pytest.approx(1.877502, abs=1e-6)
+
+
+def test_ring_is_stable_far_out() -> None:
+    z = torch.tensor([[1e4, 0.0], [0.0, -1e4]])
+    assert LobedRing().log_density(z).isfinite().all()
+    with pytest.raises(ValueError, match="width > 0, got -1"):
+        LobedRing(4.0, -1)
+
+
+def test_faithful() -> None:
+    x = faithful()
+    assert x.shape == (272, 2)
+    assert x.dtype == torch.float64
+    assert x[0].tolist() == [3.6, 79.0]
+    assert faithful_columns() == ("eruptions", "waiting")
+    assert faithful_path().is_file()
