@@ -83,6 +83,15 @@ def _from_torch(transform: Any) -> Callable[[], pf.Bijection]:
 BIJECTIONS: list[Case] = [
     *_structures(),
     Case("Coupling(user's conditioner)", _user_conditioner, starts_at_identity=False),
+    Case(
+        "Coupling(Separate conditioner)",
+        lambda: pf.Coupling(
+            [True, False, False],
+            pf.Affine(1.0),
+            conditioner=pf.Separate(pf.MLP(1, 2, HIDDEN), nn.Sequential(nn.Linear(1, 2))),
+        ),
+        starts_at_identity=False,
+    ),
     Case("Coupling(interleaved mask)", lambda: pf.Coupling([True, False, True, False], pf.Affine())),
     Case("Coupling(mask passes nothing, context)", lambda: pf.Coupling([False] * 2, pf.Affine(), context_features=2)),
     Case("Elementwise(one feature)", lambda: pf.Elementwise(pf.Affine(), 1)),

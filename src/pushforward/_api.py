@@ -19,7 +19,7 @@ from pushforward.bijections import (
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.io import load, load_info, register, save
-from pushforward.nn import MLP, MaskedMLP, Parameters
+from pushforward.nn import MLP, MaskedMLP, Parameters, Separate
 from pushforward.numerics import InversionWarning
 from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
 from pushforward.recipes import iaf, maf, nice, nsf, planar, real_nvp
@@ -55,6 +55,7 @@ __all__ = [
     "Planar",
     "RationalQuadratic",
     "ReverseKL",
+    "Separate",
     "StandardNormal",
     "Standardize",
     "StudentT",

@@ -20,7 +20,9 @@ from pushforward.files import write_atomically
 from pushforward.flow import Flow
 
 FORMAT = 1
+HEADER = "pushforward"
 C = TypeVar("C", bound=type)
+_DTYPES = ("", "float64", "float32", "bfloat16", "float16")
 _registered: dict[str, type] = {}
 
 
@@ -49,24 +51,40 @@ def save(flow: Flow, path: str | Path, *, info: Mapping[str, Any] | None = None)
 
     Raises:
         ValueError: if a part of the flow cannot be rebuilt from its constructor's arguments (which part).
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pf.save(pf.nsf(features=2), f"{folder}/model.safetensors", info={"columns": ["a", "b"]})
+        ...     pf.load_info(f"{folder}/model.safetensors")
+        {'columns': ['a', 'b']}
     """
     encoder = _Encoder()
     architecture = encoder.encode(flow, "flow")
     state = _own_tensors(flow)
     metadata = {
-        "format": str(FORMAT),
+        "format": FORMAT,
         "version": pushforward.__version__,
-        "architecture": json.dumps(architecture),
-        "info": json.dumps(dict(info or {})),
+        "dtype": _dtype(flow),
+        "architecture": architecture,
+        "info": dict(info or {}),
     }
+    try:
+        header = json.dumps(metadata)
+    except TypeError as error:
+        raise ValueError(f"save: expected info that JSON can hold: {error}") from error
     _check_rebuilds(flow, architecture, encoder.tensors)
     tensors = {f"state.{name}": value for name, value in state.items()} | encoder.tensors
     with write_atomically(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        # Clones, since safetensors refuses tensors that share memory; one key, since it shuffles several.
+        clones = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        save_file(clones, temporary, {HEADER: header})
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
     """Read a flow that `save` wrote; nothing in the file is executed.
+
+    Which parameters are frozen (`requires_grad_(False)`) is not kept: all are as in a new flow.
 
     Args:
         path: the file to read.
@@ -87,37 +105,61 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
         True
     """
     metadata, tensors = _read(Path(path))
-    flow = _Decoder(tensors, str(path)).decode(json.loads(metadata["architecture"]))
+    flow = _build(metadata["architecture"], tensors, str(path))
     if not isinstance(flow, Flow):
         raise ValueError(f"{path}: expected a Flow, got {type(flow).__name__}")
     state = {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
+    if metadata["dtype"]:
+        flow.to(getattr(torch, metadata["dtype"]))
     _restore(flow, state, str(path))
     return flow.to(device)
 
 
 def load_info(path: str | Path) -> dict[str, Any]:
-    """The facts that were kept beside a flow."""
-    info: dict[str, Any] = json.loads(_read(Path(path))[0]["info"])
+    """The facts that were kept beside a flow.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pf.save(pf.nsf(features=2), f"{folder}/model.safetensors", info={"unit": "cm"})
+        ...     pf.load_info(f"{folder}/model.safetensors")
+        {'unit': 'cm'}
+    """
+    info: dict[str, Any] = _read(Path(path))[0]["info"]
     return info
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:
         raise ValueError(f"{path}: not a model file, or a truncated one ({error})") from error
-    if not {"format", "version", "architecture", "info"} <= metadata.keys():
+    if header is None:
         raise ValueError(f"{path}: a safetensors file, but not one written by pushforward.save")
-    if not metadata["format"].isdigit() or int(metadata["format"]) > FORMAT:
+    try:
+        metadata = json.loads(header)
+        newer = metadata["format"] > FORMAT
+        complete = {"version", "dtype", "architecture", "info"} <= metadata.keys() and metadata["dtype"] in _DTYPES
+    except Exception as error:
+        raise ValueError(f"{path}: damaged header ({error!r})") from error
+    if newer:
         raise ValueError(
-            f"{path}: written in format {metadata['format']} by pushforward {metadata['version']}, newer than this "
+            f"{path}: written in format {metadata['format']} by pushforward {metadata.get('version')}, newer than this "
             f"library's format {FORMAT}; upgrade pushforward"
         )
+    if not complete:
+        raise ValueError(f"{path}: damaged header, incomplete or of an unknown dtype")
     return metadata, tensors
+
+
+def _dtype(module: nn.Module) -> str:
+    """The name of the one floating dtype of a module, also where nothing of it is in the state; or nothing."""
+    dtypes = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
+    return str(dtypes.pop()).removeprefix("torch.") if len(dtypes) == 1 else ""
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -137,18 +179,22 @@ def _restore(flow: Flow, state: dict[str, Tensor], where: str) -> None:
         found = {k: tuple(d[name].shape) if name in d else "nothing" for k, d in {"e": expected, "s": state}.items()}
         if found["e"] != found["s"]:
             raise ValueError(f"{where}: expected {name} of shape {found['e']}, got {found['s']}")
-    dtypes = {t.dtype for t in state.values() if t.is_floating_point()}
-    if len(dtypes) == 1:  # also what is not in the state
-        flow.to(dtypes.pop())
-    flow.load_state_dict(state, strict=False, assign=True)
-    for parameter, name in ((p, n) for n, p in flow.named_parameters() if n in expected):
-        parameter.requires_grad_(expected[name].requires_grad)
+    for name, tensor in expected.items():
+        tensor.data = state[name]  # in place, so that what is shared stays shared
+
+
+def _build(architecture: Any, tensors: dict[str, Tensor], where: str) -> Any:
+    """What the architecture describes, with parameters as in a new one; leaves the global random state alone."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _Decoder(tensors, where).decode(architecture)
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{where}: damaged architecture ({error!r})") from error
 
 
 def _check_rebuilds(flow: Flow, architecture: Any, tensors: dict[str, Tensor]) -> None:
     """Raise unless the architecture alone yields modules of the same kinds, in the same places, of the same shapes."""
-    with torch.random.fork_rng(devices=[]):
-        again = _Decoder(tensors, "save").decode(architecture)
+    again = _build(architecture, tensors, "save")
     kinds = {name: type(m) for name, m in flow.named_modules()}
     kinds_again = {name: type(m) for name, m in again.named_modules()}
     shapes = {name: t.shape for name, t in _own_tensors(flow).items()}
@@ -173,7 +219,7 @@ class _Encoder:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, Tensor):
-            self.tensors[f"argument.{path}"] = value.detach().clone()  # the state may hold the same memory
+            self.tensors[f"argument.{path}"] = value
             return {"tensor": f"argument.{path}"}
         if isinstance(value, list | tuple | nn.ModuleList):
             return [self.encode(v, f"{path}.{i}") for i, v in enumerate(value)]
@@ -215,7 +261,7 @@ class _Decoder:
         kwargs = {k: self.decode(v) for k, v in value["kwargs"].items()}
         try:
             instance = cls(*args, **kwargs)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             raise ValueError(f"{self.where}: could not build {value['class']}: {error}") from error
         self.objects[value["number"]] = instance
         return instance

@@ -217,6 +217,11 @@ def planar(
     return Flow(Chain(*chain), StandardNormal(features))
 
 
+RECIPES: dict[str, Callable[..., Flow]] = {
+    recipe.__name__: recipe for recipe in (nice, real_nvp, maf, iaf, nsf, planar)
+}
+
+
 def _couplings(
     transformer: Callable[[], Transformer],
     features: int,

@@ -76,8 +76,7 @@ class GaussianMixture(Base):
             chosen_loc = loc.expand(*batch, -1, -1).gather(-2, index).squeeze(-2)
             chosen_scale = log_scale.expand(*batch, -1, -1).gather(-2, index).squeeze(-2).exp()
             z = chosen_loc + chosen_scale * noise
-        needs_gradient = torch.is_grad_enabled() and self.params.constants.requires_grad
-        return self._reparametrise(z, logits, loc, log_scale) if needs_gradient else z
+        return self._reparametrise(z, logits, loc, log_scale) if torch.is_grad_enabled() else z
 
     def _reparametrise(self, z: Tensor, logits: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         """`z` with the gradient that keeps every F_i(z_i | z_{<i}) constant: one Newton step of value zero."""

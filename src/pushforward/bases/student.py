@@ -51,7 +51,7 @@ class StudentT(Base):
         log_df, loc, log_scale = self.params(context)
         df = log_df.exp()
         t = (z - loc) * (-log_scale).exp()
-        log_normalizer = torch.lgamma(0.5 * df) - torch.lgamma(0.5 * (df + 1)) + 0.5 * (log_df + math.log(math.pi))
+        log_normalizer = 0.5 * (log_df + math.log(math.pi)) - _lgamma_half_step(0.5 * df)
         log_prob: Tensor = -0.5 * (df + 1) * torch.log1p(t.square() / df) - log_normalizer - log_scale
         return log_prob.sum(-1)
 
@@ -63,3 +63,12 @@ class StudentT(Base):
         ratio = torch._standard_gamma(half_df).clamp_min(torch.finfo(half_df.dtype).tiny) / half_df
         z: Tensor = loc + log_scale.exp() * noise * ratio.rsqrt()
         return z
+
+
+def _lgamma_half_step(a: Tensor) -> Tensor:
+    """lgamma(a + 1/2) - lgamma(a); for large a, where the difference cancels, by its asymptotic series."""
+    large = a > 100
+    small = torch.where(large, 1.0, a)
+    big = torch.where(large, a, 100.0)
+    series = 0.5 * big.log() - 1 / (8 * big) + 1 / (192 * big**3) - 1 / (640 * big**5)
+    return torch.where(large, series, torch.lgamma(small + 0.5) - torch.lgamma(small))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pushforward.bases.base import Base
+from pushforward.numerics import floating
 
 
 class Uniform(Base):
@@ -26,15 +27,15 @@ class Uniform(Base):
 
     def __init__(self, lower: Tensor | Sequence[float], upper: Tensor | Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("lower", torch.as_tensor(lower).detach().clone())
-        self.register_buffer("upper", torch.as_tensor(upper).detach().clone())
+        self.register_buffer("lower", floating(lower))
+        self.register_buffer("upper", floating(upper))
         if self.lower.dim() != 1 or self.lower.shape != self.upper.shape:
             raise ValueError(
                 "Uniform: expected lower and upper of one shape (features,), "
                 f"got {tuple(self.lower.shape)} and {tuple(self.upper.shape)}"
             )
-        if not bool((self.lower < self.upper).all()):
-            raise ValueError(f"Uniform: expected lower < upper, got {self.lower} and {self.upper}")
+        if not bool(((self.lower < self.upper) & (self.upper - self.lower).isfinite()).all()):
+            raise ValueError(f"Uniform: expected finite lower < upper, got {self.lower} and {self.upper}")
         self.event_shape = (len(self.lower),)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:

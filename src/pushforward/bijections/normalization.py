@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
+from pushforward.numerics import floating
 
 
 class Standardize(Bijection):
@@ -26,8 +27,8 @@ class Standardize(Bijection):
 
     def __init__(self, loc: Tensor | Sequence[float], scale: Tensor | Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("loc", torch.as_tensor(loc).detach().clone())
-        self.register_buffer("scale", torch.as_tensor(scale).detach().clone())
+        self.register_buffer("loc", floating(loc))
+        self.register_buffer("scale", floating(scale))
         if self.loc.dim() != 1 or self.loc.shape != self.scale.shape:
             raise ValueError(
                 "Standardize: expected loc and scale of one shape (features,), "

@@ -105,5 +105,5 @@ class BijectionTransform(Transform):
         return self.bijection.inverse(y, self.context)[0]
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        log_det: Tensor = self.bijection(x, self.context)[1]
-        return log_det
+        # From y, since x does not tell that y is outside the support.
+        return -self.bijection.inverse(y, self.context)[1]

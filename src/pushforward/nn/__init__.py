@@ -3,5 +3,6 @@
 from pushforward.nn.masked import MaskedMLP
 from pushforward.nn.mlp import MLP
 from pushforward.nn.parameters import Parameters
+from pushforward.nn.separate import Separate
 
-__all__ = ["MLP", "MaskedMLP", "Parameters"]
+__all__ = ["MLP", "MaskedMLP", "Parameters", "Separate"]

@@ -74,7 +74,6 @@ def _safeguarded_newton(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor, upper: Tensor, t: Tensor, steps: int
 ) -> Tensor:
     """Newton's method that bisects where a step leaves the bracket, and each fourth time where the root is far."""
-    may_stop = _is_eager(t) and t.device.type == "cpu"
     eps = torch.finfo(y.dtype).eps
     near = eps**0.4 * (1 + y.abs())
     for k in range(steps):
@@ -88,7 +87,7 @@ def _safeguarded_newton(
             good = good & (residual.abs() <= near)
         step = torch.where(good, newton, 0.5 * (lower + upper)) - t
         t = t + step
-        if may_stop and bool((step.abs() <= 4 * eps * (1 + t.abs())).all()):
+        if t.device.type == "cpu" and _is_eager(t) and bool((step.abs() <= 4 * eps * (1 + t.abs())).all()):
             break
     return t
 

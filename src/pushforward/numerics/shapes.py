@@ -1,5 +1,7 @@
 """Broadcasting of batches: every tensor is sample_shape + batch_shape + event_shape."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,12 @@ def broadcast_batch(x: Tensor, context: Tensor | None, event_dim: int = 1) -> tu
         return x, context
     batch = torch.broadcast_shapes(batch_x, batch_c)
     return x.expand(batch + event), context.expand(*batch, context.shape[-1])
+
+
+def floating(values: Tensor | Sequence[float]) -> Tensor:
+    """A copy of numbers as a tensor; integers become the default dtype."""
+    value = torch.as_tensor(values).detach().clone()
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
 
 def concatenate(x: Tensor, context: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from pushforward.flow import Flow
@@ -45,7 +45,8 @@ class ReverseKL(Objective):
             raise ValueError(f"ReverseKL: expected gradient 'reparametrised' or 'path', got {gradient!r}")
         if num_samples < 1:
             raise ValueError(f"ReverseKL: expected num_samples >= 1, got {num_samples}")
-        self.log_density = log_density
+        # As a plain function: the parameters of a target that is a module are not this module's to train.
+        self.log_density = log_density.__call__ if isinstance(log_density, nn.Module) else log_density
         self.num_samples = num_samples
         self.gradient = gradient
 

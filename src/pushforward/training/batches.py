@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,8 +48,13 @@ class Batch:
         for start in range(0, len(self), VALIDATION_BLOCK):
             yield self[start : start + VALIDATION_BLOCK]
 
-    def check(self, where: str) -> None:
-        """Raise a `ValueError` unless the rows agree in number and are finite."""
+    def digest(self) -> list[tuple[list[int], int]]:
+        """Shape and checksum of each tensor, to recognise the same rows again."""
+        contents = [t.detach().cpu().contiguous() for t in self.tensors]
+        return [(list(t.shape), zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().tobytes())) for t in contents]
+
+    def check(self, where: str, dtype: torch.dtype) -> None:
+        """Raise a `ValueError` unless the rows agree in number, are finite, and if real numbers then of this dtype."""
         named = [(str(i), t) for i, t in enumerate(self.positional)] + list(self.named.items())
         if not named or any(not isinstance(t, Tensor) or t.dim() == 0 for _, t in named):
             raise ValueError(f"train: expected {where} as a tensor with rows, or a sequence or mapping of such tensors")
@@ -58,6 +64,11 @@ class Batch:
         if not len(self):
             raise ValueError(f"train: expected at least one row in {where}, got none")
         for name, t in named:
+            if t.is_floating_point() and t.dtype != dtype:
+                raise ValueError(
+                    f"train: expected {where} of the parameters' dtype {dtype}, got {t.dtype} in tensor {name}; "
+                    "convert one of them with .to"
+                )
             bad = (~t.isfinite()).reshape(len(t), -1).any(-1)
             if bool(bad.any()):
                 row = int(bad.nonzero()[0])

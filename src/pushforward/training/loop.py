@@ -51,7 +51,7 @@ class TrainResult:
     @property
     def best_validation(self) -> float:
         """Validation loss of the state that was kept; NaN without validation."""
-        return min((value for _, value in self.validation), default=math.nan)
+        return min((value for _, value in self.validation if math.isfinite(value)), default=math.nan)
 
     def __str__(self) -> str:
         last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
@@ -131,16 +131,18 @@ def train(
             "train: expected max_steps, batch_size, checkpoint_every and validate_every of at least 1, got "
             f"{max_steps}, {batch_size}, {checkpoint_every} and {validate_every}"
         )
-    rows = None if data is None or callable(data) else Batch.of(data)
-    if rows is not None:
-        rows.check("data")
-    if validation is None and rows is not None and (patience is not None or validate_every is not None):
-        validation = 0.1
+    if checkpoint is not None and not Path(checkpoint).parent.is_dir():
+        raise FileNotFoundError(f"train: there is no folder {Path(checkpoint).parent} to write the checkpoint to")
     parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("train: expected an objective with parameters to train, got none that requires a gradient")
-    device = parameters[0].device
+    device, dtype = parameters[0].device, parameters[0].dtype
 
+    rows = None if data is None or callable(data) else Batch.of(data)
+    if rows is not None:
+        rows.check("data", dtype)
+    if validation is None and rows is not None and (patience is not None or validate_every is not None):
+        validation = 0.1
     held: Batch | None = None
     if isinstance(validation, float | int):
         if rows is None:
@@ -148,7 +150,7 @@ def train(
         rows, held = split(rows, validation, seed)
     elif validation is not None:
         held = Batch.of(validation)
-        held.check("validation")
+        held.check("validation", dtype)
     if patience is not None and held is None:
         raise ValueError("train: patience needs validation rows")
 
@@ -163,28 +165,37 @@ def train(
     else:
         batches = lambda step: Batch((), {})  # noqa: E731
 
+    factors = cosine() if schedule == "cosine" else schedule
+    algorithm = _fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters)
+    validate_every = validate_every or min(epoch, 100)
     call = {
+        "objective": type(objective).__name__,
+        "optimizer": type(algorithm).__name__,
         "max_steps": max_steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "schedule": [factors(step, max_steps) for step in range(0, max_steps, -(-max_steps // 8))] if factors else None,
         "clip": clip,
         "ema": ema,
+        "validate_every": validate_every,
         "patience": patience,
         "seed": seed,
-        "rows": [list(t.shape) for t in rows.tensors] if rows is not None else None,
         "parameters": [list(p.shape) for p in parameters],
     }
+    if checkpoint is not None:
+        call["data"] = rows.digest() if rows is not None else None
+        call["validation"] = held.digest() if held is not None else None
     run = _Run(
         objective,
         parameters,
         batches,
         held.to(device) if held is not None else None,
-        optimizer=_fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters),
-        schedule=cosine() if schedule == "cosine" else schedule,
+        optimizer=algorithm,
+        schedule=factors,
         max_steps=max_steps,
         clip=clip,
         ema=ema,
-        validate_every=validate_every or min(epoch, 100),
+        validate_every=validate_every,
         patience=patience,
         max_seconds=max_seconds,
         checkpoint=Path(checkpoint) if checkpoint is not None else None,
@@ -252,6 +263,7 @@ class _Run:
         self.best_step = 0
         self.averages: list[Tensor] | None = None
         self.sound: dict[str, Tensor] = {}
+        self.sound_step = 0
         self.best: dict[str, Tensor] = {}
         self.seconds_before = 0.0
         self.start = time.monotonic()
@@ -267,12 +279,11 @@ class _Run:
             stopped = "interrupted"
         if self._is_finite():
             self._keep_sound()
-        elif not stopped.startswith("non-finite"):
-            stopped = f"non-finite loss or parameters at step {self.step}"
-        if self.held is not None and self.best:
-            self.objective.load_state_dict(self.best)
         else:
-            self.objective.load_state_dict(self.sound)
+            stopped = self._describe_failure()
+        if not self.best:
+            self.best, self.best_step = self.sound, self.sound_step
+        self.objective.load_state_dict(self.best)
         return TrainResult(
             losses=self.losses[: self.step].tolist(),
             validation=self.validation,
@@ -299,7 +310,7 @@ class _Run:
             last = self.step == self.max_steps
             if self.step % CHECK_EVERY == 0 or last:
                 if not self._is_finite():
-                    return self._describe_failure()
+                    return "non-finite"
                 self._keep_sound()
             if self.held is not None and (self.step % self.validate_every == 0 or last):
                 self._validate(self.held)
@@ -334,14 +345,16 @@ class _Run:
         self.losses[self.step] = loss.detach()
         if self.averages is not None and self.ema is not None:
             decay = min(self.ema, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+            with torch.no_grad():
+                torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
 
     @torch.no_grad()
     def _clip_gradients(self, clip: float) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.norms[self.step % NORM_WINDOW] = norm
-        factor = (clip * self.norms.nanmedian() / norm).clamp(max=1.0)
+        limit = clip * self.norms.nanmedian()
+        factor = torch.where((norm > limit) & (limit > 0), limit / norm, 1.0)  # a gradient of zero stays zero
         torch._foreach_mul_(gradients, factor)
 
     def _validate(self, held: Batch) -> None:
@@ -351,7 +364,8 @@ class _Run:
                 self.objective(*block.positional, **block.named).double() * len(block) for block in held.blocks()
             )
             value = float(total / len(held))
-            if not self.best or value < min((v for _, v in self.validation), default=math.inf):
+            so_far = min((v for _, v in self.validation if math.isfinite(v)), default=math.inf)
+            if math.isfinite(value) and value < so_far:
                 self.best = self._state()
                 self.best_step = self.step
         self.objective.train()
@@ -378,14 +392,13 @@ class _Run:
 
     def _describe_failure(self) -> str:
         bad = (~self.losses[: self.step].isfinite()).nonzero()
-        where = f"loss at step {int(bad[0])}" if len(bad) else f"parameters by step {self.step}"
-        return f"non-finite {where}; kept the state of step {self.best_step}"
+        where = f"loss at step {int(bad[0]) + 1}" if len(bad) else f"parameters by step {self.step}"
+        return f"non-finite {where}; kept the state after step {self.best_step if self.best else self.sound_step}"
 
     def _keep_sound(self) -> None:
         with self._averaged():
             self.sound = self._state()
-        if self.held is None:
-            self.best_step = self.step
+        self.sound_step = self.step
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
@@ -406,6 +419,7 @@ class _Run:
             "best": self.best,
             "best_step": self.best_step,
             "sound": self.sound,
+            "sound_step": self.sound_step,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if self.losses.is_cuda else None,
             "seconds": self._seconds(),
@@ -431,7 +445,8 @@ class _Run:
         self.averages = state["averages"]
         self.losses, self.norms = state["losses"], state["norms"]
         self.validation = [(step, value) for step, value in state["validation"]]
-        self.best, self.best_step, self.sound = state["best"], state["best_step"], state["sound"]
+        self.best, self.best_step = state["best"], state["best_step"]
+        self.sound, self.sound_step = state["sound"], state["sound_step"]
         self.seconds_before = state["seconds"]
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"] is not None:
