@@ -1,5 +1,7 @@
 """`python -m pushforward`."""
 
+import sys
+
 from pushforward.cli import main
 
-main()
+sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,30 +105,26 @@ def ring(*, out: Out = Path("out/ring"), flow: FlowName = "planar", steps: int |
 
 
 @demo.command
-def faithful(*, out: Out = Path("out"), flow: FlowName = "nsf", seed: Seed = 0) -> None:
+def faithful(*, out: Out = Path("out"), flow: FlowName = "nsf", steps: int = 1000, seed: Seed = 0) -> None:
     """The bundled Old Faithful eruptions: a fitted model, new rows, pictures, a comparison."""
     from pushforward.demos.faithful import run
 
-    print(run(out, flow=flow, seed=seed))
+    print(run(out, flow=flow, steps=steps, seed=seed))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; what a user can get wrong ends in one line and exit code 2."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; what a user can get wrong ends in one line and code 2."""
     # Batches of some hundred rows: a second thread would cost more than it gives.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _exit_with_one_line(lambda: app(arguments))
-
-
-def _exit_with_one_line(call: Callable[[], Any]) -> None:
     try:
-        call()
+        app(arguments, result_action="return_value")
     except (ValueError, OSError, ImportError) as error:
-        message = " ".join(str(error).split())
-        print(f"pushforward: {message}", file=sys.stderr)
-        sys.exit(2)
+        print("pushforward: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("pushforward: interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0
 
 
 def _check_folder(output: Path) -> None:

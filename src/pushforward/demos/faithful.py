@@ -15,12 +15,13 @@ from pushforward.targets import faithful_path
 TEST_SHARE = 0.2
 
 
-def run(out: Path, *, flow: str = "nsf", seed: int = 0, progress: bool | None = None) -> Outcome:
+def run(out: Path, *, flow: str = "nsf", steps: int = 1000, seed: int = 0, progress: bool | None = None) -> Outcome:
     """Fit four fifths of the 272 eruptions and compare on the rest; then fit all of them, and draw the result.
 
     Args:
         out: folder to write to.
         flow: name of a recipe.
+        steps: upper limit of the number of steps of each fit.
         seed: of the split, weights and draws.
         progress: show progress bars; by default only on a terminal.
 
@@ -28,8 +29,8 @@ def run(out: Path, *, flow: str = "nsf", seed: int = 0, progress: bool | None = 
         Test log-likelihoods in nats per eruption, in minutes^-2.
     """
     table = read_table(faithful_path())
-    scores = _compare(table, flow, seed, progress)
-    model, result = fit_table(table, flow=flow, seed=seed, progress=progress)
+    scores = _compare(table, flow, steps, seed, progress)
+    model, result = fit_table(table, flow=flow, max_steps=steps, seed=seed, progress=progress)
 
     torch.manual_seed(seed)
     draws = model.sample(1000)
@@ -58,14 +59,14 @@ def run(out: Path, *, flow: str = "nsf", seed: int = 0, progress: bool | None = 
     return Outcome([str(result), *_table(scores)], metrics, out)
 
 
-def _compare(table: Table, flow: str, seed: int, progress: bool | None) -> dict[str, torch.Tensor]:
+def _compare(table: Table, flow: str, steps: int, seed: int, progress: bool | None) -> dict[str, torch.Tensor]:
     """The log-likelihood of each test row under each model that was fitted to the others."""
     from sklearn.mixture import GaussianMixture
 
     order = np.random.default_rng(seed).permutation(len(table.values))
     held = round(TEST_SHARE * len(order))
     test, rest = table.values[order[:held]], table.values[order[held:]]
-    model, _ = fit_table(Table(table.columns, rest), flow=flow, seed=seed, progress=progress)
+    model, _ = fit_table(Table(table.columns, rest), flow=flow, max_steps=steps, seed=seed, progress=progress)
     scores = {}
     for name, components in (("Gaussian", 1), ("mixture of two Gaussians", 2)):
         mixture = GaussianMixture(components, random_state=seed, n_init=5).fit(rest)

@@ -63,7 +63,7 @@ def fit_table(
         ema=0.98,
         validation=0.1,
         validate_every=20,
-        patience=20,
+        patience=10,
         seed=seed,
         progress=progress,
     )
