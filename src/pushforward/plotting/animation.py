@@ -59,10 +59,12 @@ def _render(figure: Figure, dpi: int) -> Image.Image:
 
 
 def _shared_palette(images: list[Image.Image]) -> Image.Image:
-    """A palette for all frames, found on a sheet of at most 16 of them."""
+    """White, and the colours found on a sheet of at most 17 of the frames."""
     chosen = images[:: -(-len(images) // 16)] + images[-1:]
     width, height = images[0].size
     sheet = Image.new("RGB", (width, height * len(chosen)))
     for i, image in enumerate(chosen):
         sheet.paste(image, (0, i * height))
-    return sheet.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = sheet.quantize(COLORS - 1, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette.putpalette([*(palette.getpalette() or [])[: 3 * (COLORS - 1)], 255, 255, 255])
+    return palette

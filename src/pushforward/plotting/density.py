@@ -6,6 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from pushforward.plotting.panels import (
@@ -119,7 +120,7 @@ def density_2d(
     figure, (ax,), (window,) = panels([window], [title], width=3.6)
     image, label = _draw(ax, log_prob, window, resolution, dtype, device)
     if colorbar:
-        bar = figure.colorbar(image, ax=ax, label=label, fraction=0.05, pad=0.02, aspect=30)
+        bar = figure.colorbar(image, ax=ax, label=label, fraction=0.05, pad=0.02, aspect=30, ticks=MaxNLocator(5))
         bar.outline.set_visible(False)
     ax.set_xlabel(columns[0])
     ax.set_ylabel(columns[1])

@@ -78,18 +78,18 @@ def panels(
     for unused in axes[len(windows) :]:
         unused.remove()
     axes = axes[: len(windows)]
-    ticks = 5 if width > 2 else 3
     for i, (ax, window, title) in enumerate(zip(axes, windows, titles, strict=True)):
         ax.set_xlim(window[0])
         ax.set_ylim(window[1])
         ax.set_box_aspect(shape)
-        ax.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
-        ax.yaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(5 if width > 2 else 4, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=8 if width > 2 else 7)
         if title:
             ax.set_title(title)
         if common:
-            ax.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(windows))
+            left, bottom = i % columns == 0, i // columns == rows - 1
+            ax.tick_params(left=left, labelleft=left, bottom=bottom, labelbottom=bottom)
     return figure, axes, windows
 
 
@@ -122,7 +122,7 @@ def draw_points(
     ax.scatter(
         points[:, 0],
         points[:, 1],
-        s=min(max(3.0 * inches * crowd**-0.5, 1.0), 14.0),
+        s=min(max(1.5 * inches * crowd**-0.5, 0.8), 8.0),
         c=colors,
         alpha=min(max(0.75 * crowd**-0.25, 0.4), 0.9),
         linewidths=0,

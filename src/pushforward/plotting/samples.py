@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -19,9 +20,10 @@ from pushforward.plotting.panels import (
     window_of,
     windows_for,
 )
-from pushforward.plotting.style import BLUE, ORANGE, house_style, new_figure, oklch
+from pushforward.plotting.style import BLUE, ORANGE, Array, house_style, new_figure, oklch
 
 MAX_FEATURES = 8
+MAX_POINTS = 2000
 
 
 def angle_colors(samples: Tensor) -> Tensor:
@@ -146,6 +148,7 @@ def pair_plot(
         kinds.insert(0, ("data", to_numpy(data, features), ORANGE))
     kinds = [(name, rows[np.isfinite(rows).all(-1)], color) for name, rows, color in kinds]
     spans = [span_of(kinds[0][1][:, i]) for i in range(features)]
+    points, colors = _shuffled([(rows[:MAX_POINTS], color) for _, rows, color in kinds])
     width = max(1.0, min(1.6, 8 / features))
     figure = new_figure(features * width + 0.4, features * width + 0.4)
     grid = figure.subplots(features, features, squeeze=False, sharex="col")
@@ -176,8 +179,7 @@ def pair_plot(
                     )
             else:
                 ax.set_ylim(spans[i])
-                for _, rows, color in kinds:
-                    draw_points(ax, rows[:, [j, i]], color, inches=width, at_most=2000)
+                draw_points(ax, points[:, [j, i]], colors, inches=width)
             if i == features - 1:
                 ax.set_xlabel(names[j])
             if j == 0 and i > 0:
@@ -196,3 +198,11 @@ def _colors_for(colors: Tensor | Sequence[Tensor | None] | None, counts: Sequenc
     if len(colors) != len(counts):
         raise ValueError(f"expected {len(counts)} entries in colors, one per panel, got {len(colors)}")
     return colors
+
+
+def _shuffled(kinds: Sequence[tuple[Array, str]]) -> tuple[Array, Array]:
+    """Points of several kinds and their colours in one random order, so that no kind hides another."""
+    points = np.concatenate([rows for rows, _ in kinds])
+    colors = np.concatenate([np.tile(to_rgb(color), (len(rows), 1)) for rows, color in kinds])
+    order = np.random.default_rng(0).permutation(len(points))
+    return points[order], colors[order]

@@ -128,7 +128,7 @@ def oklch(lightness: ArrayLike, chroma: ArrayLike, hue: ArrayLike) -> Array:
 def _density_colormap() -> Colormap:
     """White to dark blue at a constant rate of lightness: equal steps of density are equal steps for the eye."""
     t = np.linspace(0, 1, 256)
-    colors = oklch(1 - 0.75 * t, 0.16 * np.sin(np.pi * t**0.8), 215 + 65 * t)
+    colors = oklch(1 - 0.72 * t, 0.06 * t + 0.09 * np.sin(np.pi * t), 235 + 35 * t)
     return ListedColormap(colors, "density").with_extremes(bad="#d0d0d0")
 
 

@@ -98,7 +98,7 @@ def train(
         ema: decay of an exponential moving average of the parameters, which is then what is validated and kept.
         validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, where `data`
             are rows and `patience` or `validate_every` is set.
-        validate_every: steps between validations; by default an epoch, at most 100 steps.
+        validate_every: steps between validations; by default an epoch, but 20 to 100 steps.
         patience: stop after this many validations without a better one.
         max_seconds: stop after this time.
         seed: of the order of the rows and of all draws; the global random state is left as it was.
@@ -167,7 +167,7 @@ def train(
 
     factors = cosine() if schedule == "cosine" else schedule
     algorithm = _fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters)
-    validate_every = validate_every or min(epoch, 100)
+    validate_every = validate_every or min(max(epoch, 20), 100)
     call = {
         "objective": type(objective).__name__,
         "optimizer": type(algorithm).__name__,
