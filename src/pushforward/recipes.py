@@ -18,7 +18,7 @@ def nice(
     hidden_features: Sequence[int] = (64, 64),
     activation: type[nn.Module] = nn.SiLU,
 ) -> Flow:
-    """Additive couplings of alternating halves, then one scale per feature.
+    """Additive couplings of alternating halves, then a scale and a shift of each feature.
 
     Args:
         features: size of x.

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from pushforward.files import write_atomically
 
 COLORS = 128
+Pixels = NDArray[np.uint8]
 
 
 def animation(
@@ -33,11 +36,10 @@ def animation(
     images = [_render(figure, dpi) for figure in frames]
     if not images:
         raise ValueError("expected at least one frame, got none")
-    sizes = {image.size for image in images}
+    sizes = {image.shape[1::-1] for image in images}
     if len(sizes) > 1:
         raise ValueError(f"expected frames of one size, got {sorted(sizes)} pixels")
-    palette = _shared_palette(images)
-    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    first, *rest = _share_palette(images)
     delay = round(1000 / fps)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,19 +54,22 @@ def animation(
         )
 
 
-def _render(figure: Figure, dpi: int) -> Image.Image:
+def _render(figure: Figure, dpi: int) -> Pixels:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
-    return Image.open(buffer).convert("RGB")
+    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _shared_palette(images: list[Image.Image]) -> Image.Image:
-    """White, and the colours found on a sheet of at most 17 of the frames."""
-    chosen = images[:: -(-len(images) // 16)] + images[-1:]
-    width, height = images[0].size
-    sheet = Image.new("RGB", (width, height * len(chosen)))
-    for i, image in enumerate(chosen):
-        sheet.paste(image, (0, i * height))
-    palette = sheet.quantize(COLORS - 1, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    palette.putpalette([*(palette.getpalette() or [])[: 3 * (COLORS - 1)], 255, 255, 255])
-    return palette
+def _share_palette(images: list[Pixels]) -> list[Image.Image]:
+    """Each frame in the colours of one palette, which is made from the colours of all and holds pure white."""
+    packed = [(image.astype(np.int32) << [16, 8, 0]).sum(-1) for image in images]
+    codes = np.unique(np.concatenate([np.unique(frame) for frame in packed]))
+    colors = (codes[:, None] >> [16, 8, 0] & 255).astype(np.uint8)
+    sheet = Image.fromarray(colors[None]).quantize(COLORS - 1, method=Image.Quantize.MEDIANCUT)
+    palette = np.append(np.array(sheet.getpalette()).reshape(-1, 3), [[255, 255, 255]], axis=0)
+    distance = np.square(colors[:, None, :].astype(np.int32) - palette).sum(-1)
+    nearest = distance.argmin(-1).astype(np.uint8)
+    frames = [Image.fromarray(nearest[np.searchsorted(codes, frame)]) for frame in packed]
+    for frame in frames:
+        frame.putpalette(palette.flatten().tolist())
+    return frames

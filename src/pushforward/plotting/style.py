@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DPI = 150
+PADDING = 0.04  # inches
 
 INK = "#262626"
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -72,7 +73,7 @@ class NotebookFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
-        self.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+        self.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=PADDING)
         return buffer.getvalue()
 
 
@@ -106,7 +107,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = DPI) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
+        figure.savefig(temporary, dpi=dpi, bbox_inches="tight", pad_inches=PADDING)
 
 
 def oklch(lightness: ArrayLike, chroma: ArrayLike, hue: ArrayLike) -> Array:
