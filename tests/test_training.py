@@ -241,7 +241,6 @@ class TestCheckpoints:
             ({"data": X + 1e-3}, "data"),
             ({"objective": MaximumLikelihood(pf.maf(2, layers=2))}, "parameters"),
         ],
-        ids=str,
     )
     def test_of_another_call(self, changes: dict[str, Any], names: str, tmp_path: Path) -> None:
         path = tmp_path / "run.pt"

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pushforward.files import write_atomically
 
-COLORS = 128
+COLORS = 256
+BLOCK = 20_000
 Pixels = NDArray[np.uint8]
 
 
@@ -67,9 +68,9 @@ def _share_palette(images: list[Pixels]) -> list[Image.Image]:
     colors = (codes[:, None] >> [16, 8, 0] & 255).astype(np.uint8)
     sheet = Image.fromarray(colors[None]).quantize(COLORS - 1, method=Image.Quantize.MEDIANCUT)
     palette = np.append(np.array(sheet.getpalette()).reshape(-1, 3), [[255, 255, 255]], axis=0)
-    distance = np.square(colors[:, None, :].astype(np.int32) - palette).sum(-1)
-    nearest = distance.argmin(-1).astype(np.uint8)
-    frames = [Image.fromarray(nearest[np.searchsorted(codes, frame)]) for frame in packed]
+    blocks = np.array_split(colors.astype(np.float32), -(-len(colors) // BLOCK))
+    nearest = np.concatenate([np.argmin((palette**2).sum(-1) - 2 * block @ palette.T, axis=-1) for block in blocks])
+    frames = [Image.fromarray(nearest.astype(np.uint8)[np.searchsorted(codes, frame)]) for frame in packed]
     for frame in frames:
         frame.putpalette(palette.flatten().tolist())
     return frames
