@@ -48,9 +48,9 @@ class FromTorch(Bijection):
 
 
 def _apply(transform: Transform, value: Tensor, event_dim: int) -> tuple[Tensor, Tensor]:
+    if not value.numel():  # some of torch's own transforms and constraints cannot take an empty batch
+        return value, value.new_zeros(value.shape[: value.ndim - event_dim])
     inside: Tensor = transform.domain.check(value)
-    if not inside.numel():  # some of torch's own transforms cannot sum over an empty batch
-        return value, value.new_zeros(inside.shape)
     # A point that is surely inside keeps the formula, and its gradient, finite for those outside.
     anchor = biject_to(transform.domain)(torch.zeros_like(value))
     safe = torch.where(inside.reshape(inside.shape + (1,) * event_dim), value, anchor)

@@ -5,13 +5,15 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from pushforward.files import write_atomically
+from pushforward.plotting.style import INK
 
-COLORS = 256
+COLORS, GREYS = 256, 16
 BLOCK = 20_000
 Pixels = NDArray[np.uint8]
 
@@ -62,12 +64,13 @@ def _render(figure: Figure, dpi: int) -> Pixels:
 
 
 def _share_palette(images: list[Pixels]) -> list[Image.Image]:
-    """Each frame in the colours of one palette, which is made from the colours of all and holds pure white."""
+    """Each frame in the colours of one palette: greys from ink to pure white, and the colours of all frames."""
     packed = [(image.astype(np.int32) << [16, 8, 0]).sum(-1) for image in images]
     codes = np.unique(np.concatenate([np.unique(frame) for frame in packed]))
     colors = (codes[:, None] >> [16, 8, 0] & 255).astype(np.uint8)
-    sheet = Image.fromarray(colors[None]).quantize(COLORS - 1, method=Image.Quantize.MEDIANCUT)
-    palette = np.append(np.array(sheet.getpalette()).reshape(-1, 3), [[255, 255, 255]], axis=0)
+    sheet = Image.fromarray(colors[None]).quantize(COLORS - GREYS, method=Image.Quantize.MEDIANCUT)
+    greys = 255 * np.linspace(to_rgb(INK), 1, GREYS)
+    palette = np.concatenate([np.array(sheet.getpalette()).reshape(-1, 3), greys.round().astype(int)])
     blocks = np.array_split(colors.astype(np.float32), -(-len(colors) // BLOCK))
     nearest = np.concatenate([np.argmin((palette**2).sum(-1) - 2 * block @ palette.T, axis=-1) for block in blocks])
     frames = [Image.fromarray(nearest.astype(np.uint8)[np.searchsorted(codes, frame)]) for frame in packed]
