@@ -54,8 +54,10 @@ before = state()
 import pushforward._api
 assert state() == before
 print({"matplotlib", "sklearn", "pandas", "pyro", "rich", "cyclopts", "PIL"} & sys.modules.keys())
+import pushforward.plotting
+print({"matplotlib.pyplot", "sklearn", "pandas"} & sys.modules.keys())
 """
-    assert run(code) == "set()"
+    assert run(code) == "set()\nset()"
 
 
 def test_every_name_is_reachable_and_others_are_attribute_errors() -> None:

@@ -72,11 +72,6 @@ def test_a_figure_is_written_whole(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
 
-def test_leaves_pyplot_alone() -> None:
-    code = "import sys, pushforward.plotting; assert 'matplotlib.pyplot' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
-
-
 def off_centre(x: torch.Tensor) -> torch.Tensor:
     return log_normal((x - torch.tensor([0.5, -0.2]).to(x)) / 0.5) - 2 * np.log(0.5)
 

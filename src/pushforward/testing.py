@@ -255,21 +255,23 @@ class _BijectionSuite(_Suite):
             self.below(f"{name} log-det against autodiff", _per_row(found) - log_det, 1e-8)
 
     def check_gradients(self) -> None:
-        names = [name for name, _ in self.layer.named_parameters()]
-        inputs = [p.detach().clone().requires_grad_() for p in self.layer.parameters()]
-        if self.context is not None:
-            inputs.append(self.context[:2].clone().requires_grad_())
+        parameters = dict(self.layer.named_parameters())
+        sizes = [p.numel() for p in parameters.values()]
+        flat = torch.cat([torch.zeros(0), *(p.detach().reshape(-1) for p in parameters.values())]).double()
+        context = self.context[:2].clone().requires_grad_() if self.context is not None else None
         for direction, value in (("forward", self.z), ("inverse", self.x)):
 
-            def function(value: Tensor, *rest: Tensor, direction: str = direction) -> tuple[Tensor, Tensor]:
-                weights = dict(zip((f"layer.{n}" for n in names), rest, strict=False))
-                context = rest[-1] if self.context is not None else None
+            def function(
+                value: Tensor, flat: Tensor, context: Tensor | None, direction: str = direction
+            ) -> tuple[Tensor, Tensor]:
+                parts = zip(parameters.items(), flat.split(sizes), strict=True)
+                weights = {f"layer.{name}": part.view_as(p) for (name, p), part in parts}
                 result: tuple[Tensor, Tensor] = functional_call(
                     _Direction(self.layer, direction), weights, (value, context)
                 )
                 return result
 
-            point = (value[:2].detach().clone().requires_grad_(), *inputs)
+            point = (value[:2].detach().clone().requires_grad_(), flat.requires_grad_(bool(sizes)), context)
             self._agrees(f"{direction} gradcheck", torch.autograd.gradcheck, function, point)
             self._agrees(f"{direction} gradgradcheck", torch.autograd.gradgradcheck, function, point)
 
@@ -346,7 +348,7 @@ class _BijectionSuite(_Suite):
         return torch.stack(rows, dim=1).reshape(len(value), len(rows), -1)
 
     def _agrees(
-        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor, ...]
+        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor | None, ...]
     ) -> None:
         try:
             check(function, point, fast_mode=True, atol=1e-6, rtol=1e-4, nondet_tol=1e-12)

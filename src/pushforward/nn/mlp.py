@@ -38,8 +38,7 @@ class MLP(nn.Module):
         layers: list[nn.Module] = []
         for n, m in itertools.pairwise(widths):
             layers += [nn.Linear(n, m), activation()]
-        self.output = nn.Linear(widths[-1], out_features)
-        self.layers = nn.Sequential(*layers, self.output)
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
@@ -48,5 +47,7 @@ class MLP(nn.Module):
     @torch.no_grad()
     def start_at_(self, output: Tensor) -> None:
         """Make the network answer `output`, shape `(out_features,)`, for every input until it is trained."""
-        self.output.weight.zero_()
-        self.output.bias.copy_(output)
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(output)
