@@ -15,16 +15,37 @@ def _ids(cases: list[Case]) -> list[str]:
     return [case.name for case in cases]
 
 
-@pytest.mark.parametrize("case", BIJECTIONS, ids=_ids(BIJECTIONS))
-def test_bijection(case: Case) -> None:
-    torch.manual_seed(0)
-    check_bijection(case.build(), name=case.name, **case.options)
+def _with_a_new_class(cases: list[Case]) -> set[str]:
+    """The cases with a part that no case before them has; compiling these, the default run compiles every class."""
+    seen: set[type] = set()
+    names = set()
+    for case in cases:
+        parts = {type(module) for module in case.build().modules()}
+        if parts - seen:
+            names.add(case.name)
+        seen |= parts
+    return names
 
 
-@pytest.mark.parametrize("case", FLOWS, ids=_ids(FLOWS))
-def test_flow(case: Case) -> None:
+COMPILED = _with_a_new_class(BIJECTIONS) | _with_a_new_class(FLOWS)
+
+
+def _check(case: Case, compiles: bool) -> None:
     torch.manual_seed(0)
-    check_flow(case.build(), name=case.name, **case.options)
+    layer = case.build()
+    options = {**case.options, "compiles": compiles and case.options.get("compiles", True)}
+    (check_flow if isinstance(layer, pf.Flow) else check_bijection)(layer, name=case.name, **options)
+
+
+@pytest.mark.parametrize("case", BIJECTIONS + FLOWS, ids=_ids(BIJECTIONS + FLOWS))
+def test_every_property(case: Case) -> None:
+    _check(case, compiles=case.name in COMPILED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REST := [c for c in BIJECTIONS + FLOWS if c.name not in COMPILED], ids=_ids(REST))
+def test_every_property_and_variant_compiles(case: Case) -> None:
+    _check(case, compiles=True)
 
 
 @pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.starts_at_identity], ids=lambda c: c.name)

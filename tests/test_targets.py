@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pushforward.targets import LobedRing, PlaneTarget, TwoMoons, faithful, faithful_columns, faithful_path
+from pushforward.targets import Gaussians, LobedRing, PlaneTarget, TwoMoons, faithful, faithful_columns, faithful_path
 
 TARGETS = {
     "moons": TwoMoons(),
     "moons-uniform": TwoMoons(fixed_angles=False),
     "moons-wide": TwoMoons(0.3),
+    "gaussians": Gaussians(),
+    "gaussians-three": Gaussians([[0.0, 1.0], [2.0, 0.0], [-1.0, -1.0]], [1.0, 2.0, 3.0], scale=0.5),
     "ring": LobedRing(),
     "ring-u1": LobedRing(2.0, spread=0.6),
 }
