@@ -105,6 +105,20 @@ def ring(*, out: Out = Path("out/ring"), flow: FlowName = "planar", steps: int |
 
 
 @demo.command
+def mixture(
+    *,
+    out: Out = Path("out/mixture"),
+    flow: Annotated[str, Parameter(help="A recipe, `mixed` for a chain of three kinds, or `all`.")] = "all",
+    steps: int = 2000,
+    seed: Seed = 0,
+) -> None:
+    """Variational inference on two Gaussians with flows of every kind, and every intermediate step."""
+    from pushforward.demos.mixture import run
+
+    print(run(out, flow=flow, steps=steps, seed=seed))
+
+
+@demo.command
 def faithful(*, out: Out = Path("out"), flow: FlowName = "nsf", steps: int = 1000, seed: Seed = 0) -> None:
     """The bundled Old Faithful eruptions: a fitted model, new rows, pictures, a comparison."""
     from pushforward.demos.faithful import run
