@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-DOUBLINGS = 40
+GROWTH = 8.0
+EXPANSIONS = 14  # a bracket found here reaches 8^14 = 4e12
 
 
 class InversionWarning(UserWarning):
@@ -24,14 +25,14 @@ def solve_increasing(
 ) -> Tensor:
     r"""Solve $f(t) = y$ elementwise for an increasing $f$ of the whole line.
 
-    The root is found without a graph, by Newton steps safeguarded by bisection, for a fixed number of iterations, or
-    fewer where looking at the values costs nothing. Two more Newton steps in the graph then carry the first and second
+    The root is found without a graph, by Newton steps within a bracket that halve as fast as bisection or give way to
+    it, for a fixed number of iterations, or fewer where looking at the values costs nothing. Two more Newton steps in the graph then carry the first and second
     derivatives with respect to `target` and to all that `function` closes over.
 
     Args:
         function: maps `t`, shape `(*,)`, to the value and the slope of $f$, each of shape `(*,)`.
         target: `y`, shape `(*,)`.
-        lower, upper: shape `(*,)`, a bracket of the root; where absent, one is found by doubling.
+        lower, upper: shape `(*,)`, a bracket of the root; what is absent is found by growing steps from the target.
         start: shape `(*,)`, where to begin; by default the middle of the bracket.
         steps: number of iterations.
 
@@ -49,8 +50,9 @@ def solve_increasing(
     """
     with torch.no_grad():
         y = target.detach()
-        lower = _expand_bracket(function, y, -1.0) if lower is None else lower.detach()
-        upper = _expand_bracket(function, y, 1.0) if upper is None else upper.detach()
+        if lower is None or upper is None:
+            lower, upper = _find_bracket(function, y, lower, upper)
+        lower, upper = lower.detach(), upper.detach()
         t = 0.5 * (lower + upper) if start is None else start.detach().clamp(lower, upper)
         root = _safeguarded_newton(function, y, lower, upper, t, steps).detach()
         if _is_eager(root):
@@ -61,35 +63,57 @@ def solve_increasing(
     return root
 
 
-def _expand_bracket(function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, side: float) -> Tensor:
-    """A point beyond the root on the given side: the distance from `y` doubles until the sign of f - y is right."""
+def _find_bracket(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor | None, upper: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Go from y towards the root in growing steps, or beyond the bound that is absent, until the sign of f - y turns."""
+    if lower is not None:
+        near, side = lower, torch.ones_like(y)
+    elif upper is not None:
+        near, side = upper, -torch.ones_like(y)
+    else:
+        near, side = y, torch.where(function(y)[0] < y, 1.0, -1.0).to(y.dtype)
     distance = torch.ones_like(y)
-    for _ in range(DOUBLINGS):
-        short = side * (function(y + side * distance)[0] - y) < 0
-        distance = torch.where(short, 2 * distance, distance)
-    return y + side * distance
+    for _ in range(EXPANSIONS):
+        far = y + side * distance
+        short = side * (function(far)[0] - y) < 0
+        if _can_stop(short) and not bool(short.any()):
+            break
+        near = torch.where(short, far, near)
+        distance = torch.where(short, GROWTH * distance, distance)
+    far = y + side * distance
+    return torch.minimum(near, far), torch.maximum(near, far)
 
 
 def _safeguarded_newton(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor, upper: Tensor, t: Tensor, steps: int
 ) -> Tensor:
-    """Newton's method that bisects where a step leaves the bracket, and each fourth time where the root is far."""
+    """Newton's method that bisects where a step leaves the bracket, or is over half the one before the last.
+
+    Close to the root, where rounding is all there is in a step, only the bracket counts.
+    """
     eps = torch.finfo(y.dtype).eps
     near = eps**0.4 * (1 + y.abs())
-    for k in range(steps):
+    before_last = last = (upper - lower).abs()
+    for _ in range(steps):
         value, slope = function(t)
         residual = value - y
         lower = torch.where(residual <= 0, t, lower)
         upper = torch.where(residual >= 0, t, upper)
-        newton = t - residual / slope
-        good = (newton >= lower) & (newton <= upper)
-        if k % 4 == 3:
-            good = good & (residual.abs() <= near)
+        step = -residual / slope
+        newton = t + step
+        good = (newton >= lower) & (newton <= upper) & ((2 * step.abs() <= before_last) | (residual.abs() <= near))
         step = torch.where(good, newton, 0.5 * (lower + upper)) - t
+        before_last, last = last, step.abs()
         t = t + step
-        if t.device.type == "cpu" and _is_eager(t) and bool((step.abs() <= 4 * eps * (1 + t.abs())).all()):
+        if _can_stop(t) and bool((last <= 4 * eps * (1 + t.abs())).all()):
             break
     return t
+
+
+def _can_stop(t: Tensor) -> bool:
+    """Whether looking at values costs nothing."""
+    return t.device.type == "cpu" and _is_eager(t)
 
 
 def _is_eager(t: Tensor) -> bool:
