@@ -26,7 +26,8 @@ def solve_increasing(
     r"""Solve $f(t) = y$ elementwise for an increasing $f$ of the whole line.
 
     The root is found without a graph, by Newton steps within a bracket that halve as fast as bisection or give way to
-    it, for a fixed number of iterations, or fewer where looking at the values costs nothing. Two more Newton steps in the graph then carry the first and second
+    it, for a fixed number of iterations, or fewer where looking at the values costs nothing. Two more Newton steps in
+    the graph then carry the first and second
     derivatives with respect to `target` and to all that `function` closes over.
 
     Args:
@@ -66,7 +67,7 @@ def solve_increasing(
 def _find_bracket(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor | None, upper: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Go from y towards the root in growing steps, or beyond the bound that is absent, until the sign of f - y turns."""
+    """Go from y towards the root, or the side of the absent bound, in growing steps until the sign of f - y turns."""
     if lower is not None:
         near, side = lower, torch.ones_like(y)
     elif upper is not None:
