@@ -15,8 +15,8 @@ class UnconstrainedMonotone(LinearTails):
 
     $f(t) = \epsilon + \mathrm{softplus}(\sum_j v_j \tanh(w_j t + b_j) + v_0)$, up to a shift that makes f = 1 at
     v = 0. h holds the w_j, the b_j, the v_j, v_0 and b: the network is made by the conditioner. The slope is exactly f,
-    by autodiff too. The integral is by Gauss and Legendre: with 32 nodes, right to 1e-11 while |w_j| B is at most 4, and
-    to 1e-8 up to 8; steeper networks need more nodes.
+    by autodiff too. The integral is by Gauss and Legendre: with 32 nodes, right to 1e-11 while |w_j| B is at most 4,
+    and to 1e-8 up to 8; steeper networks need more nodes.
 
     Args:
         hidden: number of hidden units.

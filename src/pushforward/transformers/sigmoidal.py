@@ -16,8 +16,8 @@ class DeepSigmoidal(NumericalTransformer):
 
     The weights sum to one, so that the map is onto; far out it is linear, of the smallest slope a_j. All is computed
     with logarithms of both tails, without clamps. h holds, for each layer, K unnormalised log-weights, K unnormalised
-    slopes and K offsets. `identity_params` spreads the offsets from -1/2 to 1/2, so that the sigmoids can part: each layer is
-    then within 0.05 of the identity.
+    slopes and K offsets. `identity_params` spreads the offsets from -1/2 to 1/2, so that the sigmoids can part: each
+    layer is then within 0.05 of the identity.
 
     Args:
         components: K, the number of sigmoids.
