@@ -42,6 +42,32 @@ TRANSFORMERS: dict[str, Callable[[], pf.Transformer]] = {
     "RationalQuadratic": partial(pf.RationalQuadratic, bins=4, bound=3.0),
     "RationalQuadratic(circular)": partial(pf.RationalQuadratic, bins=4, bound=3.0, tails="circular"),
     "RationalQuadratic.inv": lambda: pf.RationalQuadratic(bins=4, bound=3.0).inv,
+    "LinearSpline": partial(pf.LinearSpline, bins=4, bound=3.0),
+    "QuadraticSpline": partial(pf.QuadraticSpline, bins=4, bound=3.0),
+    "CubicSpline": partial(pf.CubicSpline, bins=4, bound=3.0),
+    "DeepSigmoidal": partial(pf.DeepSigmoidal, components=3),
+    "DeepSigmoidal(layers=2)": partial(pf.DeepSigmoidal, components=2, layers=2),
+    "LogisticMixture": partial(pf.LogisticMixture, components=3),
+    "Gaussianization": partial(pf.Gaussianization, components=3),
+    "SumOfSquares": partial(pf.SumOfSquares, degree=2, count=2),
+    "Bernstein": partial(pf.Bernstein, degree=5, bound=3.0),
+    "UnconstrainedMonotone": partial(pf.UnconstrainedMonotone, hidden=3, nodes=24, bound=3.0),
+    "TailTransform": pf.TailTransform,
+    "Moebius": partial(pf.Moebius, components=2, bound=3.0),
+    "CircularShift": partial(pf.CircularShift, bound=3.0),
+}
+
+# Those whose components start apart, or whose family does not hold the identity.
+NEAR_IDENTITY = (
+    "DeepSigmoidal",
+    "DeepSigmoidal(layers=2)",
+    "LogisticMixture",
+    "Gaussianization",
+    "TailTransform",
+    "Moebius",
+)
+TRANSFORMER_OPTIONS: dict[str, dict[str, Any]] = {
+    "TailTransform": {"tail": 5.0},  # exp(lambda z^2 / 2), and h may grow with what conditions it
 }
 
 
@@ -49,18 +75,27 @@ def _structures() -> list[Case]:
     """Every transformer in every structure, and the distinct ones with a context too."""
     cases = []
     for name, transformer in TRANSFORMERS.items():
+        options, identity = TRANSFORMER_OPTIONS.get(name, {}), name not in NEAR_IDENTITY
         for c in (0, 2) if name in ("Additive", "Affine", "RationalQuadratic") else (0,):
             tag = f"{name}, context" if c else name
             kwargs: dict[str, Any] = {"context_features": c, "hidden_features": HIDDEN}
-            cases += [
-                Case(f"Elementwise({tag})", lambda t=transformer, k=kwargs: pf.Elementwise(t(), 3, **k)),
-                Case(f"Coupling({tag})", lambda t=transformer, k=kwargs: pf.Coupling([True, False, False], t(), **k)),
-                Case(
-                    f"MaskedAutoregressive({tag})",
-                    lambda t=transformer, k=kwargs: pf.MaskedAutoregressive(t(), 3, order=[2, 0, 1], **k),
+            builds = {
+                f"Elementwise({tag})": lambda t=transformer, k=kwargs: pf.Elementwise(t(), 3, **k),
+                f"Coupling({tag})": lambda t=transformer, k=kwargs: pf.Coupling([True, False, False], t(), **k),
+                f"MaskedAutoregressive({tag})": lambda t=transformer, k=kwargs: pf.MaskedAutoregressive(
+                    t(), 3, order=[2, 0, 1], **k
                 ),
-            ]
+            }
+            cases += [Case(label, build, options, identity) for label, build in builds.items()]
+    # A context changes nothing in a transformer; two of the numerical ones stand for all.
+    for name in ("DeepSigmoidal", "UnconstrainedMonotone"):
+        build = partial(_elementwise_with_context, name)
+        cases.append(Case(f"Elementwise({name}, context)", build, starts_at_identity=name not in NEAR_IDENTITY))
     return cases
+
+
+def _elementwise_with_context(name: str) -> pf.Bijection:
+    return pf.Elementwise(TRANSFORMERS[name](), 3, context_features=2, hidden_features=HIDDEN)
 
 
 def _global(name: str, build: Callable[..., pf.Bijection], **options: Any) -> list[Case]:
@@ -183,7 +218,18 @@ RECIPES: dict[str, Callable[..., pf.Flow]] = {
     "nsf": pf.nsf,
     "nsf(autoregressive)": partial(pf.nsf, coupling=False),
     "planar": pf.planar,
+    "naf": partial(pf.naf, components=3),
+    "naf(cheap forward)": partial(pf.naf, components=3, cheap="forward"),
+    "unaf": partial(pf.unaf, hidden=3, nodes=16),
+    "sospf": partial(pf.sospf, degree=2, count=2),
+    "polynomial": partial(pf.polynomial, degree=2, count=2),
+    "bpf": partial(pf.bpf, degree=5),
+    "flowpp": partial(pf.flowpp, components=3),
+    "gaussianization": partial(pf.gaussianization, components=3),
+    "ncsf": partial(pf.ncsf, bins=4),
 }
+# The angles, whose density does not vanish at the ends.
+RECIPE_GRIDS = {"ncsf": torch.linspace(-3.1415927, 3.1415927, 241, dtype=torch.float64)}
 
 
 def _recipes() -> list[Case]:
@@ -191,7 +237,7 @@ def _recipes() -> list[Case]:
     for name, recipe in RECIPES.items():
         for features, c in ((1, 0), (2, 0), (2, 3), (5, 0)):
             small = partial(recipe, features, c, layers=2, hidden_features=HIDDEN)
-            cases.append(Case(f"{name}({features}, {c})", small))
+            cases.append(Case(f"{name}({features}, {c})", small, {"grid": RECIPE_GRIDS.get(name)}))
     return cases
 
 

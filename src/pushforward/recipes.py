@@ -1,13 +1,31 @@
 """The named architectures, each a function that returns a `Flow`."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
-from pushforward.bases import StandardNormal
+from pushforward.bases import StandardNormal, Uniform
 from pushforward.bijections import LU, Bijection, Chain, Coupling, Elementwise, MaskedAutoregressive, Planar
 from pushforward.flow import Flow
-from pushforward.transformers import Additive, Affine, RationalQuadratic, Transformer
+from pushforward.nn import PeriodicMLP
+from pushforward.transformers import (
+    Additive,
+    Affine,
+    Bernstein,
+    CircularShift,
+    DeepSigmoidal,
+    Gaussianization,
+    LogisticMixture,
+    RationalQuadratic,
+    SumOfSquares,
+    Transformer,
+    UnconstrainedMonotone,
+)
+
+Direction = Literal["inverse", "forward"]
 
 
 def nice(
@@ -217,8 +235,360 @@ def planar(
     return Flow(Chain(*chain), StandardNormal(features))
 
 
+def naf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 3,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    components: int = 8,
+    cheap: Direction = "inverse",
+) -> Flow:
+    """Autoregressive deep sigmoidal layers, the order of the features reversed from one to the next.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the masked networks.
+        activation: nonlinearity of the masked networks.
+        components: sigmoids of each transformer.
+        cheap: "inverse" for densities of data in closed form, "forward" for draws, as variational inference needs them;
+            the other direction solves for one feature after the other.
+
+    Reference:
+        Huang et al., Neural Autoregressive Flows, 2018, arXiv 1804.00779.
+
+    Example:
+        >>> x, log_prob = naf(features=2, cheap="forward").rsample_and_log_prob(5)
+        >>> x.shape, log_prob.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+    """
+    return _autoregressive_flow(
+        lambda: DeepSigmoidal(components), features, context_features, layers, hidden_features, activation, cheap
+    )
+
+
+def unaf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 3,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    hidden: int = 8,
+    nodes: int = 32,
+    bound: float = 5.0,
+    cheap: Direction = "inverse",
+) -> Flow:
+    """Autoregressive layers of integrals of positive networks, the order reversed from one to the next.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the masked networks.
+        activation: nonlinearity of the masked networks.
+        hidden: hidden units of each positive network.
+        nodes: nodes of the quadrature.
+        bound: the maps are integrals on [-bound, bound], and linear beyond.
+        cheap: the direction in closed form, as in `naf`.
+
+    Reference:
+        Wehenkel and Louppe, Unconstrained Monotonic Neural Networks, 2019, arXiv 1908.05164.
+
+    Example:
+        >>> unaf(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+    return _autoregressive_flow(
+        lambda: UnconstrainedMonotone(hidden, nodes, bound),
+        features,
+        context_features,
+        layers,
+        hidden_features,
+        activation,
+        cheap,
+    )
+
+
+def sospf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 3,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    degree: int = 3,
+    count: int = 4,
+    bound: float = 10.0,
+    cheap: Direction = "inverse",
+) -> Flow:
+    """Autoregressive layers of integrals of sums of squared polynomials, the order reversed from one to the next.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the masked networks.
+        activation: nonlinearity of the masked networks.
+        degree: of the polynomials that are squared.
+        count: number of squares.
+        bound: the maps are polynomials on [-bound, bound], and linear beyond.
+        cheap: the direction in closed form, as in `naf`.
+
+    Reference:
+        Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv 1905.02325.
+
+    Example:
+        >>> sospf(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+    return _autoregressive_flow(
+        lambda: SumOfSquares(degree, count, bound=bound),
+        features,
+        context_features,
+        layers,
+        hidden_features,
+        activation,
+        cheap,
+    )
+
+
+def polynomial(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 3,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    degree: int = 3,
+    count: int = 4,
+    bound: float = 10.0,
+) -> Flow:
+    """`sospf` with the draws in closed form, for variational inference; densities of other points solve for roots.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the masked networks.
+        activation: nonlinearity of the masked networks.
+        degree: of the polynomials that are squared.
+        count: number of squares.
+        bound: the maps are polynomials on [-bound, bound], and linear beyond.
+
+    Reference:
+        Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv 1905.02325.
+
+    Example:
+        >>> polynomial(features=2).rsample_and_log_prob(5)[1].shape
+        torch.Size([5])
+    """
+    return sospf(
+        features,
+        context_features,
+        layers=layers,
+        hidden_features=hidden_features,
+        activation=activation,
+        degree=degree,
+        count=count,
+        bound=bound,
+        cheap="forward",
+    )
+
+
+def bpf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 3,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    degree: int = 16,
+    bound: float = 5.0,
+    cheap: Direction = "inverse",
+) -> Flow:
+    """Autoregressive layers of increasing Bernstein polynomials, the order reversed from one to the next.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the masked networks.
+        activation: nonlinearity of the masked networks.
+        degree: of the polynomials.
+        bound: the maps are polynomials on [-bound, bound], and linear beyond.
+        cheap: the direction in closed form, as in `naf`.
+
+    Reference:
+        Ramasinghe et al., Robust normalizing flows using Bernstein-type polynomials, 2021, arXiv 2102.03509.
+
+    Example:
+        >>> bpf(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+    return _autoregressive_flow(
+        lambda: Bernstein(degree, bound), features, context_features, layers, hidden_features, activation, cheap
+    )
+
+
+def flowpp(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 6,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    components: int = 8,
+    cheap: Direction = "inverse",
+) -> Flow:
+    """Couplings of alternating halves through distribution functions of logistic mixtures.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of couplings.
+        hidden_features: widths of the conditioners.
+        activation: nonlinearity of the conditioners.
+        components: logistic distributions of each mixture.
+        cheap: "inverse" for densities of data in closed form, "forward" for draws; the other direction solves for a
+            root, all features at once.
+
+    Reference:
+        Ho et al., Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture
+        Design, 2019, arXiv 1902.00275.
+
+    Example:
+        >>> flowpp(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    _check_cheap(cheap)
+
+    def transformer() -> Transformer:
+        mixture = LogisticMixture(components)
+        return mixture.inv if cheap == "inverse" else mixture
+
+    couplings = _couplings(transformer, features, context_features, layers, hidden_features, activation)
+    return Flow(Chain(*couplings), StandardNormal(features))
+
+
+def gaussianization(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 6,
+    hidden_features: Sequence[int] = (64, 64),
+    components: int = 8,
+) -> Flow:
+    """A linear map, then each feature through a mixture of normals to the normal, from x to z and again and again.
+
+    The density is in closed form; a draw solves for roots, all features at once.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of linear maps and of elementwise ones.
+        hidden_features: widths of the networks that make the parameters from the context.
+        components: normals of each mixture.
+
+    Reference:
+        Meng et al., Gaussianization Flows, 2020, arXiv 2003.01941.
+
+    Example:
+        >>> gaussianization(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    chain: list[Bijection] = []
+    for _ in range(layers):
+        chain += [
+            Elementwise(
+                Gaussianization(components).inv,
+                features,
+                context_features=context_features,
+                hidden_features=hidden_features,
+            ),
+            LU(features, context_features=context_features, hidden_features=hidden_features),
+        ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
+def ncsf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 5,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    bins: int = 8,
+) -> Flow:
+    """Angles in [-pi, pi]: couplings of circular rational-quadratic splines, each feature turned after each.
+
+    The base is uniform on the torus, and the conditioners see sines and cosines, so that the density has no seam. Pi is
+    that of float32, in every dtype.
+
+    Args:
+        features: size of x, angles in radians.
+        context_features: size of the context.
+        layers: number of couplings.
+        hidden_features: widths of the conditioners.
+        activation: nonlinearity of the conditioners.
+        bins: bins of each spline.
+
+    Reference:
+        Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv 2002.02428.
+
+    Example:
+        >>> x = ncsf(features=2).sample(1000)
+        >>> bool((x.abs() <= math.pi + 1e-6).all())
+        True
+    """
+    _check(features, context_features, layers)
+    bound = torch.tensor(math.pi, dtype=torch.float32).item()
+    kwargs: dict[str, Any] = {"context_features": context_features, "hidden_features": hidden_features}
+    chain: list[Bijection] = []
+    for k in range(layers):
+        spline = RationalQuadratic(bins, bound, tails="circular")
+        if features == 1:
+            chain.append(Elementwise(spline, 1, **kwargs))
+        else:
+            mask = _halves(features, k)
+            angles, moved = sum(mask), features - sum(mask)
+            conditioner = PeriodicMLP(
+                angles,
+                angles + context_features,
+                moved * spline.num_params,
+                hidden_features,
+                bound=bound,
+                activation=activation,
+            )
+            conditioner.start_at_(spline.identity_params().repeat(moved))
+            chain.append(Coupling(mask, spline, conditioner=conditioner, **kwargs))
+        chain.append(Elementwise(CircularShift(bound), features, **kwargs))
+    return Flow(Chain(*chain), Uniform([-bound] * features, [bound] * features))
+
+
 RECIPES: dict[str, Callable[..., Flow]] = {
-    recipe.__name__: recipe for recipe in (nice, real_nvp, maf, iaf, nsf, planar)
+    recipe.__name__: recipe
+    for recipe in (
+        nice,
+        real_nvp,
+        maf,
+        iaf,
+        nsf,
+        planar,
+        naf,
+        unaf,
+        sospf,
+        polynomial,
+        bpf,
+        flowpp,
+        gaussianization,
+        ncsf,
+    )
 }
 
 
@@ -238,7 +608,7 @@ def _couplings(
         ]
     return [
         Coupling(
-            [(i < features // 2) == (k % 2 == 0) for i in range(features)],
+            _halves(features, k),
             transformer(),
             context_features=context_features,
             hidden_features=hidden_features,
@@ -246,6 +616,27 @@ def _couplings(
         )
         for k in range(layers)
     ]
+
+
+def _halves(features: int, k: int) -> list[bool]:
+    """The mask of coupling k: the first half passes, or the second."""
+    return [(i < features // 2) == (k % 2 == 0) for i in range(features)]
+
+
+def _autoregressive_flow(
+    transformer: Callable[[], Transformer],
+    features: int,
+    context_features: int,
+    layers: int,
+    hidden_features: Sequence[int],
+    activation: type[nn.Module],
+    cheap: Direction,
+) -> Flow:
+    """Autoregressive layers with a transformer of which `forward` is in closed form, for the direction `cheap`."""
+    _check(features, context_features, layers)
+    _check_cheap(cheap)
+    chain = _autoregressive(lambda: transformer().inv, features, context_features, layers, hidden_features, activation)
+    return Flow(Chain(*(layer if cheap == "inverse" else layer.inv for layer in chain)), StandardNormal(features))
 
 
 def _autoregressive(
@@ -277,3 +668,8 @@ def _check(features: int, context_features: int, layers: int) -> None:
             f"expected features >= 1, context_features >= 0 and layers >= 1, "
             f"got features={features}, context_features={context_features}, layers={layers}"
         )
+
+
+def _check_cheap(cheap: Direction) -> None:
+    if cheap not in ("inverse", "forward"):
+        raise ValueError(f"expected cheap to be 'inverse' or 'forward', got {cheap!r}")

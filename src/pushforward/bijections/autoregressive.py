@@ -37,7 +37,6 @@ class MaskedAutoregressive(Bijection):
         (torch.Size([5, 3]), torch.Size([5]))
     """
 
-    cheap = "inverse"
     generation: Tensor
     restore: Tensor
 
@@ -53,6 +52,7 @@ class MaskedAutoregressive(Bijection):
     ) -> None:
         super().__init__()
         self.transformer = transformer
+        self.cheap = "neither" if transformer.cheap == "forward" else "inverse"
         self.features = features
         self.event_shape = (features,)
         self.context_features = context_features

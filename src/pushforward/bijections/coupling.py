@@ -55,6 +55,7 @@ class Coupling(Bijection):
         super().__init__()
         self.mask = tuple(bool(m) for m in mask)
         self.transformer = transformer
+        self.cheap = transformer.cheap
         self.context_features = context_features
         self.hidden_features = tuple(hidden_features)
         self.activation = activation

@@ -35,6 +35,7 @@ class Elementwise(Bijection):
     ) -> None:
         super().__init__()
         self.transformer = transformer
+        self.cheap = transformer.cheap
         self.features = features
         self.event_shape = (features,)
         self.context_features = context_features

@@ -3,6 +3,7 @@
 from pushforward.nn.masked import MaskedMLP
 from pushforward.nn.mlp import MLP
 from pushforward.nn.parameters import Parameters
+from pushforward.nn.periodic import PeriodicMLP
 from pushforward.nn.separate import Separate
 
-__all__ = ["MLP", "MaskedMLP", "Parameters", "Separate"]
+__all__ = ["MLP", "MaskedMLP", "Parameters", "PeriodicMLP", "Separate"]

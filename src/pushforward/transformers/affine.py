@@ -62,4 +62,9 @@ class Affine(Transformer):
         return z, (-s).expand_as(z)
 
     def _log_scale(self, h: Tensor) -> Tensor:
-        return self.log_scale_bound * torch.tanh(h[..., 0] / self.log_scale_bound)
+        return soft_clamp(h[..., 0], self.log_scale_bound)
+
+
+def soft_clamp(value: Tensor, bound: float) -> Tensor:
+    """The value, smoothly kept between -bound and bound."""
+    return bound * torch.tanh(value / bound)

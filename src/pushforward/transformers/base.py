@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from pushforward.numerics import solve_increasing
+
+Cheap = Literal["both", "forward", "inverse"]
 
 
 class Transformer(nn.Module, ABC):
@@ -18,9 +23,11 @@ class Transformer(nn.Module, ABC):
 
     Attributes:
         num_params: how many numbers h holds per element.
+        cheap: the direction or directions in closed form.
     """
 
     num_params: int
+    cheap: Cheap = "both"
 
     @abstractmethod
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +71,8 @@ class InverseTransformer(Transformer):
         super().__init__()
         self.transformer = transformer
         self.num_params = transformer.num_params
+        exchanged: dict[Cheap, Cheap] = {"forward": "inverse", "inverse": "forward", "both": "both"}
+        self.cheap = exchanged[transformer.cheap]
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         return self.transformer.inverse(z, h)
@@ -77,3 +86,59 @@ class InverseTransformer(Transformer):
     @property
     def inv(self) -> Transformer:
         return self.transformer
+
+
+class NumericalTransformer(Transformer):
+    """A transformer whose `forward` alone is in closed form; its inverse is a scalar root.
+
+    To write one: do as for `Transformer` but leave `inverse` out, and give a `bracket` if one is known. The map must be
+    onto. Put its `.inv` where the closed form should serve the direction from x to z.
+    """
+
+    cheap = "forward"
+
+    def bracket(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Numbers below and above tau^-1(x; h), each of the shape of `x`, or `None` if none are known.
+
+        Args:
+            x: shape `(*,)`.
+            h: shape `(*, num_params)`.
+        """
+        return None
+
+    def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        def function(z: Tensor) -> tuple[Tensor, Tensor]:
+            value, log_slope = self.forward(z, h)
+            return value, log_slope.exp()
+
+        x = x.expand(torch.broadcast_shapes(x.shape, h.shape[:-1]))
+        with torch.no_grad():
+            lower, upper = self.bracket(x, h) or (None, None)
+        z = solve_increasing(function, x, lower, upper)
+        return z, -self.forward(z, h)[1]
+
+
+class LinearTails(NumericalTransformer):
+    """A map that is written down on [-bound, bound], and continued beyond by its tangents at the ends, thus onto.
+
+    Attributes:
+        bound: where the tails begin.
+    """
+
+    bound: float
+
+    @abstractmethod
+    def inner(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The value and the slope, positive, at z in [-bound, bound]; shapes as in `forward`."""
+
+    def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        nearest = z.clamp(-self.bound, self.bound)
+        x, slope = self.inner(nearest, h)
+        return x + slope * (z - nearest), slope.log()
+
+    def bracket(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        B = self.bound
+        low, low_slope = self.inner(torch.full_like(x, -B), h)
+        high, high_slope = self.inner(torch.full_like(x, B), h)
+        below, above = (x - low) / low_slope, (x - high) / high_slope
+        return torch.where(above > 0, B, below.clamp(max=0) - B), torch.where(below < 0, -B, above.clamp(min=0) + B)

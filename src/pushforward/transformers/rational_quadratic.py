@@ -1,6 +1,5 @@
 """Monotone rational-quadratic splines."""
 
-import math
 from typing import Literal
 
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pushforward.transformers.base import Transformer
+from pushforward.transformers.bins import accumulator, check_bins, find_bin, place_knots, positive
 
 
 class RationalQuadratic(Transformer):
@@ -54,25 +54,16 @@ class RationalQuadratic(Transformer):
         min_slope: float = 1e-3,
     ) -> None:
         super().__init__()
-        if bins < 2:
-            raise ValueError(f"RationalQuadratic: expected at least 2 bins, got {bins}")
-        if not bound > 0:
-            raise ValueError(f"RationalQuadratic: expected bound > 0, got {bound}")
+        check_bins("RationalQuadratic", bins, bound, min_bin, min_slope)
         if tails not in ("linear", "circular"):
             raise ValueError(f"RationalQuadratic: expected tails 'linear' or 'circular', got {tails!r}")
-        if not (0 < min_bin < 1 / bins and 0 < min_slope < 1):
-            raise ValueError(
-                f"RationalQuadratic: expected 0 < min_bin < 1/bins = {1 / bins:.3g} and 0 < min_slope < 1, "
-                f"got min_bin={min_bin}, min_slope={min_slope}"
-            )
         self.bins = bins
         self.bound = bound
         self.tails = tails
         self.min_bin = min_bin
         self.min_slope = min_slope
         self.num_params = 3 * bins if tails == "circular" else 3 * bins - 1
-        # A product with a triangular matrix sums the bins up faster than cumsum over a short last dimension does.
-        self.register_buffer("accumulate", torch.ones(bins, bins + 1).triu(1), persistent=False)
+        self.register_buffer("accumulate", accumulator(bins), persistent=False)
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         inside, z_safe, (z0, w, x0, v, d0, d1) = self._bin(z, h, heights=False)
@@ -98,29 +89,15 @@ class RationalQuadratic(Transformer):
 
     def _bin(self, value: Tensor, h: Tensor, heights: bool) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Whether each value is inside, the value or else 0, and the corner, size and slopes of its bin."""
-        K, B = self.bins, self.bound
-        sizes, slopes = h[..., : 2 * K].unflatten(-1, (2, K)), h[..., 2 * K :]
-        e = (sizes - sizes.detach().amax(-1, keepdim=True)).exp()
-        cumulative = e @ self.accumulate.to(h.dtype)
-        share = cumulative / cumulative[..., -1:]
-        steps = torch.arange(K + 1, dtype=h.dtype, device=h.device) * self.min_bin
-        knots = (2 * B) * (steps + (1 - K * self.min_bin) * share) - B
-        # softplus, shifted so that h = 0 has slope 1.
-        slopes = self.min_slope + F.softplus(slopes + math.log(math.expm1(1 - self.min_slope)))
+        K = self.bins
+        knots = place_knots(h[..., : 2 * K].unflatten(-1, (2, K)), self.accumulate, self.bound, self.min_bin)
+        slopes = positive(h[..., 2 * K :], self.min_slope)
         if self.tails == "circular":
             slopes = torch.cat([slopes, slopes[..., :1]], dim=-1)
         else:
             slopes = F.pad(slopes, (1, 1), value=1.0)
         table = torch.cat([knots, slopes.unsqueeze(-2)], dim=-2)
-
-        inside = (value >= -B) & (value <= B)
-        safe = torch.where(inside, value, 0)
-        searched = knots[..., 1 if heights else 0, 1:-1]
-        k = (safe.unsqueeze(-1) >= searched).sum(-1)
-        batch = k.shape
-        index = torch.stack([k, k + 1], dim=-1).unsqueeze(-2).expand(*batch, 3, 2)
-        ends = table.expand(*batch, 3, K + 1).gather(-1, index)
-        low, high = ends[..., 0], ends[..., 1]
+        inside, safe, low, high = find_bin(value, table, 1 if heights else 0, self.bound)
         (z0, x0, d0), (z1, x1, d1) = low.unbind(-1), high.unbind(-1)
         return inside, safe, (z0, z1 - z0, x0, x1 - x0, d0, d1)
 
