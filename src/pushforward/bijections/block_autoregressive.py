@@ -68,7 +68,7 @@ class BlockAutoregressive(Bijection):
         self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(
-                f"BlockAutoregressive: expected at least one hidden layer of at least one unit per feature, got {hidden}"
+                f"BlockAutoregressive: expected hidden layers of at least one unit per feature, got {self.hidden}"
             )
         if sorted(self.order) != list(range(features)):
             raise ValueError(

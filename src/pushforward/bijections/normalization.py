@@ -93,7 +93,7 @@ class ActNorm(Bijection):
 
 
 class BatchNorm(Bijection):
-    r"""z = beta + gamma (x - m) / sqrt(v + eps), with m and v the mean and variance of the data; forward is its inverse.
+    r"""z = beta + gamma (x - m) / sqrt(v + eps), m and v the mean and variance of the data; forward is its inverse.
 
     In train mode, `inverse` takes m and v from its batch, all dimensions but the last, and moves the running ones
     towards them; its log-determinant is that of the affine map with this m and v. In eval mode, and in `forward`

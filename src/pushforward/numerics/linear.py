@@ -39,7 +39,7 @@ def orthonormal(matrix: Tensor) -> Tensor:
 
 
 def reflections(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The product of Householder reflections as two factors: H_k ... H_1 = I - U^T S, from `(*batch, k, n)` to twice that.
+    """The factors U and S of a product of Householder reflections, H_k ... H_1 = I - U^T S, each `(*batch, k, n)`.
 
     U holds the unit vectors, and S = (strictly lower part of U U^T + I / 2)^-1 U.
     """
