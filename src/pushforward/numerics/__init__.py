@@ -1,5 +1,14 @@
 """Numerical methods that the layers share."""
 
+from pushforward.numerics.elementary import positive
+from pushforward.numerics.linear import (
+    cayley,
+    multiply,
+    orthonormal,
+    reflections,
+    rotation_exponential,
+    solve_triangular,
+)
 from pushforward.numerics.normal import log_ndtr, log_ndtri
 from pushforward.numerics.quadrature import gauss_legendre
 from pushforward.numerics.root_finding import InversionWarning, solve_increasing
@@ -8,11 +17,18 @@ from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, 
 __all__ = [
     "InversionWarning",
     "broadcast_batch",
+    "cayley",
     "concatenate",
     "floating",
     "gauss_legendre",
     "log_ndtr",
     "log_ndtri",
+    "multiply",
+    "orthonormal",
+    "positive",
+    "reflections",
+    "rotation_exponential",
     "solve_increasing",
+    "solve_triangular",
     "sum_rightmost",
 ]
