@@ -39,10 +39,10 @@ class MLP(nn.Module):
         for n, m in itertools.pairwise(widths):
             layers += [nn.Linear(n, m), activation()]
         self.output = nn.Linear(widths[-1], out_features)
-        self.layers = nn.Sequential(*layers, self.output)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layers(x)
+        out: Tensor = self.output(self.layers(x))
         return out
 
     @torch.no_grad()
