@@ -71,6 +71,12 @@ def _global(name: str, build: Callable[..., pf.Bijection], **options: Any) -> li
     ]
 
 
+def _tokens(event_shape: int | tuple[int, int], **kwargs: Any) -> pf.TransformerAutoregressive:
+    """A causal transformer of two blocks, small and in an order of its own."""
+    kwargs = {"hidden_features": (6, 6), "width": 4, "heads": 2, **kwargs}
+    return pf.TransformerAutoregressive(pf.Affine(1.0), event_shape, **kwargs)
+
+
 def _user_conditioner() -> pf.Coupling:
     net = nn.Sequential(nn.Linear(1, 8), nn.LeakyReLU(), nn.Linear(8, 4), nn.Tanh())
     return pf.Coupling([False, True, False], pf.Affine(), conditioner=net)
@@ -105,6 +111,46 @@ BIJECTIONS: list[Case] = [
         lambda: pf.MaskedAutoregressive(pf.Affine(), 5, hidden_features=(7, 3)),
     ),
     *_global("Planar", pf.Planar),
+    # Compiled once per class: the graph of a numerical inverse of vectors is long.
+    Case("Residual", lambda: pf.Residual(3, hidden_features=HIDDEN), {"compiles": False}),
+    Case("Residual(context)", lambda: pf.Residual(3, hidden_features=HIDDEN, context_features=2)),
+    Case("Residual(one feature)", lambda: pf.Residual(1, hidden_features=HIDDEN), {"compiles": False}),
+    Case("Residual(steep)", lambda: pf.Residual(2, hidden_features=(8, 6)), {"perturb": 2.0, "compiles": False}),
+    Case("Residual(narrow hidden layer)", lambda: pf.Residual(4, hidden_features=(8, 2, 6)), {"compiles": False}),
+    Case(
+        "Residual(estimate).eval",
+        lambda: pf.Residual(2, hidden_features=HIDDEN, log_det="estimate").eval(),
+        {"compiles": False},  # an estimate draws the number of its terms
+    ),
+    Case(
+        "ConvexPotential",
+        lambda: pf.ConvexPotential(3, hidden_features=HIDDEN),
+        {"compiles": False},
+        starts_at_identity=False,
+    ),
+    Case(
+        "ConvexPotential(context)",
+        lambda: pf.ConvexPotential(3, hidden_features=HIDDEN, context_features=2),
+        starts_at_identity=False,
+    ),
+    Case(
+        "ConvexPotential(two hidden layers)",
+        lambda: pf.ConvexPotential(2, hidden_features=(8, 6)),
+        {"perturb": 1.0, "compiles": False},
+        starts_at_identity=False,
+    ),
+    Case("TransformerAutoregressive", lambda: _tokens(3, order=[2, 0, 1])),
+    Case("TransformerAutoregressive(context)", lambda: _tokens(3, context_features=2)),
+    Case("TransformerAutoregressive(blocks of features)", lambda: _tokens(4, channels=2, order=[1, 0])),
+    Case("TransformerAutoregressive(tokens)", lambda: _tokens((3, 2), order=[1, 2, 0])),
+    Case("TransformerAutoregressive(tokens, context)", lambda: _tokens((2, 2), context_features=2)),
+    Case("TransformerAutoregressive(one token)", lambda: _tokens((1, 2))),
+    Case(
+        "TransformerAutoregressive(RationalQuadratic)",
+        lambda: pf.TransformerAutoregressive(
+            pf.RationalQuadratic(bins=4, bound=3.0), 3, hidden_features=(6,), width=4, heads=1
+        ),
+    ),
     *_global("LU", pf.LU),
     *_global("ActNorm", pf.ActNorm),
     Case("Permutation", lambda: pf.Permutation([2, 0, 1]), starts_at_identity=False),
@@ -183,6 +229,9 @@ RECIPES: dict[str, Callable[..., pf.Flow]] = {
     "nsf": pf.nsf,
     "nsf(autoregressive)": partial(pf.nsf, coupling=False),
     "planar": pf.planar,
+    "residual_flow": pf.residual_flow,
+    "convex_potential": pf.convex_potential,
+    "tarflow": partial(pf.tarflow, width=8, heads=2),
 }
 
 
@@ -206,6 +255,9 @@ def _on_base(name: str) -> Case:
 
 FLOWS: list[Case] = [
     *_recipes(),
+    Case(
+        "tarflow((2, 2), 0)", lambda: pf.tarflow((2, 2), layers=2, hidden_features=HIDDEN, width=8), {"compiles": False}
+    ),
     *(_on_base(name) for name in BASES),
     Case(
         "Flow with an embedding",

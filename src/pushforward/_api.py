@@ -7,6 +7,7 @@ from pushforward.bijections import (
     Bijection,
     BijectionTransform,
     Chain,
+    ConvexPotential,
     Coupling,
     Elementwise,
     FromTorch,
@@ -14,15 +15,17 @@ from pushforward.bijections import (
     MaskedAutoregressive,
     Permutation,
     Planar,
+    Residual,
     Standardize,
+    TransformerAutoregressive,
 )
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.io import load, load_info, register, save
-from pushforward.nn import MLP, MaskedMLP, Parameters, Separate
+from pushforward.nn import MLP, CausalTransformer, ConvexMLP, LipschitzMLP, MaskedMLP, Parameters, Separate
 from pushforward.numerics import InversionWarning
 from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
-from pushforward.recipes import iaf, maf, nice, nsf, planar, real_nvp
+from pushforward.recipes import convex_potential, iaf, maf, nice, nsf, planar, real_nvp, residual_flow, tarflow
 from pushforward.training import TrainResult, cosine, exponential, train
 from pushforward.transformers import Additive, Affine, InverseTransformer, RationalQuadratic, Transformer
 
@@ -35,7 +38,10 @@ __all__ = [
     "Base",
     "Bijection",
     "BijectionTransform",
+    "CausalTransformer",
     "Chain",
+    "ConvexMLP",
+    "ConvexPotential",
     "Coupling",
     "DiagonalNormal",
     "Elementwise",
@@ -46,6 +52,7 @@ __all__ = [
     "Inverse",
     "InverseTransformer",
     "InversionWarning",
+    "LipschitzMLP",
     "MaskedAutoregressive",
     "MaskedMLP",
     "MaximumLikelihood",
@@ -54,6 +61,7 @@ __all__ = [
     "Permutation",
     "Planar",
     "RationalQuadratic",
+    "Residual",
     "ReverseKL",
     "Separate",
     "StandardNormal",
@@ -61,7 +69,9 @@ __all__ = [
     "StudentT",
     "TrainResult",
     "Transformer",
+    "TransformerAutoregressive",
     "Uniform",
+    "convex_potential",
     "cosine",
     "exponential",
     "iaf",
@@ -73,6 +83,8 @@ __all__ = [
     "planar",
     "real_nvp",
     "register",
+    "residual_flow",
     "save",
+    "tarflow",
     "train",
 ]

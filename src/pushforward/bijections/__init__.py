@@ -2,12 +2,15 @@
 
 from pushforward.bijections.autoregressive import MaskedAutoregressive
 from pushforward.bijections.base import Bijection
+from pushforward.bijections.causal import TransformerAutoregressive
 from pushforward.bijections.compose import Chain, Inverse
+from pushforward.bijections.convex_potential import ConvexPotential
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
 from pushforward.bijections.linear import LU, Permutation
 from pushforward.bijections.normalization import ActNorm, Standardize
 from pushforward.bijections.planar import Planar
+from pushforward.bijections.residual import Residual
 from pushforward.bijections.torch_adapter import BijectionTransform, FromTorch
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "Bijection",
     "BijectionTransform",
     "Chain",
+    "ConvexPotential",
     "Coupling",
     "Elementwise",
     "FromTorch",
@@ -23,5 +27,7 @@ __all__ = [
     "MaskedAutoregressive",
     "Permutation",
     "Planar",
+    "Residual",
     "Standardize",
+    "TransformerAutoregressive",
 ]
