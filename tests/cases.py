@@ -106,6 +106,12 @@ def _global(name: str, build: Callable[..., pf.Bijection], **options: Any) -> li
     ]
 
 
+def _tokens(event_shape: int | tuple[int, int], **kwargs: Any) -> pf.TransformerAutoregressive:
+    """A causal transformer of two blocks, small and in an order of its own."""
+    kwargs = {"hidden_features": (6, 6), "width": 4, "heads": 2, **kwargs}
+    return pf.TransformerAutoregressive(pf.Affine(1.0), event_shape, **kwargs)
+
+
 def _user_conditioner() -> pf.Coupling:
     net = nn.Sequential(nn.Linear(1, 8), nn.LeakyReLU(), nn.Linear(8, 4), nn.Tanh())
     return pf.Coupling([False, True, False], pf.Affine(), conditioner=net)
@@ -148,6 +154,44 @@ BIJECTIONS: list[Case] = [
         lambda: pf.MaskedAutoregressive(pf.Affine(), 5, hidden_features=(7, 3)),
     ),
     *_global("Planar", pf.Planar),
+    Case("Residual", lambda: pf.Residual(3, hidden_features=HIDDEN)),
+    Case("Residual(context)", lambda: pf.Residual(3, hidden_features=HIDDEN, context_features=2)),
+    Case("Residual(one feature)", lambda: pf.Residual(1, hidden_features=HIDDEN)),
+    Case("Residual(steep)", lambda: pf.Residual(2, hidden_features=(8, 6)), {"perturb": 2.0}),
+    Case("Residual(narrow hidden layer)", lambda: pf.Residual(4, hidden_features=(8, 2, 6))),
+    Case(
+        "Residual(estimate).eval",
+        lambda: pf.Residual(2, hidden_features=HIDDEN, log_det="estimate").eval(),
+        {"compiles": False},  # an estimate draws the number of its terms
+    ),
+    Case(
+        "ConvexPotential",
+        lambda: pf.ConvexPotential(3, hidden_features=HIDDEN),
+        starts_at_identity=False,
+    ),
+    Case(
+        "ConvexPotential(context)",
+        lambda: pf.ConvexPotential(3, hidden_features=HIDDEN, context_features=2),
+        starts_at_identity=False,
+    ),
+    Case(
+        "ConvexPotential(two hidden layers)",
+        lambda: pf.ConvexPotential(2, hidden_features=(8, 6)),
+        {"perturb": 1.0},
+        starts_at_identity=False,
+    ),
+    Case("TransformerAutoregressive", lambda: _tokens(3, order=[2, 0, 1])),
+    Case("TransformerAutoregressive(context)", lambda: _tokens(3, context_features=2)),
+    Case("TransformerAutoregressive(blocks of features)", lambda: _tokens(4, channels=2, order=[1, 0])),
+    Case("TransformerAutoregressive(tokens)", lambda: _tokens((3, 2), order=[1, 2, 0])),
+    Case("TransformerAutoregressive(tokens, context)", lambda: _tokens((2, 2), context_features=2)),
+    Case("TransformerAutoregressive(one token)", lambda: _tokens((1, 2))),
+    Case(
+        "TransformerAutoregressive(RationalQuadratic)",
+        lambda: pf.TransformerAutoregressive(
+            pf.RationalQuadratic(bins=4, bound=3.0), 3, hidden_features=(6,), width=4, heads=1
+        ),
+    ),
     *_global("LU", pf.LU),
     *_global("ActNorm", pf.ActNorm),
     *_global("Radial", pf.Radial),
@@ -253,6 +297,7 @@ RECIPES: dict[str, Callable[..., pf.Flow]] = {
     "planar": pf.planar,
     "bnaf": partial(pf.bnaf, hidden=(3,)),
     "bpf": partial(pf.bpf, degree=5),
+    "convex_potential": pf.convex_potential,
     "flowpp": partial(pf.flowpp, components=3),
     "gaussianization": partial(pf.gaussianization, components=3),
     "householder": pf.householder,
@@ -261,10 +306,12 @@ RECIPES: dict[str, Callable[..., pf.Flow]] = {
     "ncsf": partial(pf.ncsf, bins=4),
     "polynomial": partial(pf.polynomial, degree=2, count=2),
     "radial": pf.radial,
+    "residual_flow": pf.residual_flow,
     "sospf": partial(pf.sospf, degree=2, count=2),
     "sylvester": pf.sylvester,
     "sylvester(householder)": partial(pf.sylvester, m=1, kind="householder"),
     "sylvester(triangular)": partial(pf.sylvester, kind="triangular"),
+    "tarflow": partial(pf.tarflow, width=8, heads=2),
     "unaf": partial(pf.unaf, hidden=3, nodes=16),
 }
 # The angles, whose density does not vanish at the ends.
@@ -290,6 +337,9 @@ def _on_base(name: str) -> Case:
 
 FLOWS: list[Case] = [
     *_recipes(),
+    Case(
+        "tarflow((2, 2), 0)", lambda: pf.tarflow((2, 2), layers=2, hidden_features=HIDDEN, width=8), {"compiles": False}
+    ),
     *(_on_base(name) for name in BASES),
     Case(
         "Flow with an embedding",

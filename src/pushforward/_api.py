@@ -10,6 +10,7 @@ from pushforward.bijections import (
     BijectionTransform,
     BlockAutoregressive,
     Chain,
+    ConvexPotential,
     Coupling,
     Elementwise,
     FromTorch,
@@ -21,19 +22,22 @@ from pushforward.bijections import (
     Permutation,
     Planar,
     Radial,
+    Residual,
     Standardize,
     Sylvester,
+    TransformerAutoregressive,
     Triangular,
 )
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.io import load, load_info, register, save
-from pushforward.nn import MLP, MaskedMLP, Parameters, PeriodicMLP, Separate
+from pushforward.nn import MLP, CausalTransformer, ConvexMLP, LipschitzMLP, MaskedMLP, Parameters, PeriodicMLP, Separate
 from pushforward.numerics import InversionWarning
 from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
 from pushforward.recipes import (
     bnaf,
     bpf,
+    convex_potential,
     flowpp,
     gaussianization,
     householder,
@@ -47,8 +51,10 @@ from pushforward.recipes import (
     polynomial,
     radial,
     real_nvp,
+    residual_flow,
     sospf,
     sylvester,
+    tarflow,
     unaf,
 )
 from pushforward.training import TrainResult, cosine, exponential, train
@@ -86,8 +92,11 @@ __all__ = [
     "Bijection",
     "BijectionTransform",
     "BlockAutoregressive",
+    "CausalTransformer",
     "Chain",
     "CircularShift",
+    "ConvexMLP",
+    "ConvexPotential",
     "Coupling",
     "CubicSpline",
     "DeepSigmoidal",
@@ -103,6 +112,7 @@ __all__ = [
     "InverseTransformer",
     "InversionWarning",
     "LinearSpline",
+    "LipschitzMLP",
     "LogisticMixture",
     "MaskedAutoregressive",
     "MaskedMLP",
@@ -119,6 +129,7 @@ __all__ = [
     "QuadraticSpline",
     "Radial",
     "RationalQuadratic",
+    "Residual",
     "ReverseKL",
     "Separate",
     "StandardNormal",
@@ -129,11 +140,13 @@ __all__ = [
     "TailTransform",
     "TrainResult",
     "Transformer",
+    "TransformerAutoregressive",
     "Triangular",
     "UnconstrainedMonotone",
     "Uniform",
     "bnaf",
     "bpf",
+    "convex_potential",
     "cosine",
     "exponential",
     "flowpp",
@@ -152,9 +165,11 @@ __all__ = [
     "radial",
     "real_nvp",
     "register",
+    "residual_flow",
     "save",
     "sospf",
     "sylvester",
+    "tarflow",
     "train",
     "unaf",
 ]

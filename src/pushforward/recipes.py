@@ -10,16 +10,20 @@ from torch import nn
 from pushforward.bases import DiagonalNormal, StandardNormal, Uniform
 from pushforward.bijections import (
     LU,
+    ActNorm,
     Bijection,
     BlockAutoregressive,
     Chain,
+    ConvexPotential,
     Coupling,
     Elementwise,
     Householder,
     MaskedAutoregressive,
     Planar,
     Radial,
+    Residual,
     Sylvester,
+    TransformerAutoregressive,
 )
 from pushforward.bijections.sylvester import Kind
 from pushforward.flow import Flow
@@ -733,6 +737,145 @@ def bnaf(
     return Flow(Chain(*chain), StandardNormal(features))
 
 
+def residual_flow(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 8,
+    hidden_features: Sequence[int] = (64, 64),
+    lipschitz: float = 0.97,
+    log_det: Literal["auto", "exact", "estimate"] = "auto",
+) -> Flow:
+    """Invertible residual blocks, each with a normalisation of its data; the blocks' closed form gives the density.
+
+    The density is cheap; a draw solves for each block by some Newton steps.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of blocks.
+        hidden_features: widths of the blocks' networks.
+        lipschitz: bound of the Lipschitz constants of the networks, below 1.
+        log_det: "exact"; "estimate", in training mode an unbiased estimate; "auto", the estimate if features and
+            hidden layers are all above 64.
+
+    References:
+        Behrmann et al., Invertible Residual Networks, 2018, arXiv 1811.00995.
+        Chen et al., Residual Flows for Invertible Generative Modeling, 2019, arXiv 1906.02735.
+
+    Example:
+        >>> residual_flow(features=2).log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    blocks = [
+        Residual(
+            features,
+            context_features=context_features,
+            hidden_features=hidden_features,
+            lipschitz=lipschitz,
+            log_det=log_det,
+        )
+        for _ in range(layers)
+    ]
+    return Flow(_normalized(blocks, features, context_features, hidden_features), StandardNormal(features))
+
+
+def convex_potential(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 4,
+    hidden_features: Sequence[int] = (64, 64),
+    min_curvature: float = 1e-2,
+) -> Flow:
+    """Gradients of strongly convex networks, each with a normalisation of its data.
+
+    The density is cheap; a draw minimises a convex function for each layer.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of potentials.
+        hidden_features: widths of the potentials' networks.
+        min_curvature: lower bound of the second derivatives of each potential.
+
+    Reference:
+        Huang et al., Convex Potential Flows, 2020, arXiv 2012.05942.
+
+    Example:
+        >>> convex_potential(features=2).log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    potentials = [
+        ConvexPotential(
+            features,
+            context_features=context_features,
+            hidden_features=hidden_features,
+            min_curvature=min_curvature,
+        )
+        for _ in range(layers)
+    ]
+    return Flow(_normalized(potentials, features, context_features, hidden_features), StandardNormal(features))
+
+
+def tarflow(
+    features: int | tuple[int, int],
+    context_features: int = 0,
+    *,
+    layers: int = 4,
+    hidden_features: Sequence[int] = (128, 128),
+    activation: type[nn.Module] = nn.SiLU,
+    channels: int | None = None,
+    width: int = 64,
+    heads: int = 4,
+    log_scale_bound: float = 5.0,
+) -> Flow:
+    """Affine autoregressive layers with causal transformers, the order of the tokens reversed from one to the next.
+
+    The density is cheap; a draw computes one token after the other.
+
+    Args:
+        features: size of x, or `(tokens, channels)` for a sequence.
+        context_features: size of the context.
+        layers: number of autoregressive layers.
+        hidden_features: widths of the feed-forward layers of each transformer, one per block.
+        activation: nonlinearity of the feed-forward layers.
+        channels: for a vector, how many features make one token, by default 1.
+        width: size of the embeddings.
+        heads: number of attention heads, a divisor of `width`.
+        log_scale_bound: bound of the log-scale of each layer.
+
+    Reference:
+        Zhai et al., Normalizing Flows are Capable Generative Models, 2024, arXiv 2412.06329.
+
+    Example:
+        >>> tarflow(features=3).log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+        >>> tarflow((4, 2)).sample(5).shape
+        torch.Size([5, 4, 2])
+    """
+    _check(features if isinstance(features, int) else min(features), context_features, layers)
+    tokens = features // (channels or 1) if isinstance(features, int) else features[0]
+    orders = [range(tokens), range(tokens - 1, -1, -1)]
+    chain = [
+        TransformerAutoregressive(
+            Affine(log_scale_bound),
+            features,
+            channels=channels,
+            context_features=context_features,
+            hidden_features=hidden_features,
+            width=width,
+            heads=heads,
+            order=orders[k % 2],
+            activation=activation,
+        )
+        for k in range(layers)
+    ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
 RECIPES: dict[str, Callable[..., Flow]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -754,6 +897,9 @@ RECIPES: dict[str, Callable[..., Flow]] = {
         sylvester,
         householder,
         bnaf,
+        residual_flow,
+        convex_potential,
+        tarflow,
     )
 }
 
@@ -839,3 +985,14 @@ def _check(features: int, context_features: int, layers: int) -> None:
 def _check_cheap(cheap: Direction) -> None:
     if cheap not in ("inverse", "forward"):
         raise ValueError(f"expected cheap to be 'inverse' or 'forward', got {cheap!r}")
+
+
+def _normalized(
+    layers: Sequence[Bijection], features: int, context_features: int, hidden_features: Sequence[int]
+) -> Chain:
+    """Layers read backwards, from data to base, the data of each normalised."""
+    chain: list[Bijection] = []
+    for layer in layers:
+        norm = ActNorm(features, context_features=context_features, hidden_features=hidden_features)
+        chain += [layer.inv, norm]
+    return Chain(*chain)

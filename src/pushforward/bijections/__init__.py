@@ -3,13 +3,16 @@
 from pushforward.bijections.autoregressive import MaskedAutoregressive
 from pushforward.bijections.base import Bijection
 from pushforward.bijections.block_autoregressive import BlockAutoregressive
+from pushforward.bijections.causal import TransformerAutoregressive
 from pushforward.bijections.compose import Chain, Inverse
+from pushforward.bijections.convex_potential import ConvexPotential
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
 from pushforward.bijections.linear import LU, QR, MatrixExponential, Permutation, Triangular
 from pushforward.bijections.normalization import ActNorm, BatchNorm, Standardize
 from pushforward.bijections.orthogonal import Householder, Orthogonal
 from pushforward.bijections.planar import Planar, Radial
+from pushforward.bijections.residual import Residual
 from pushforward.bijections.sylvester import Sylvester
 from pushforward.bijections.torch_adapter import BijectionTransform, FromTorch
 
@@ -22,6 +25,7 @@ __all__ = [
     "BijectionTransform",
     "BlockAutoregressive",
     "Chain",
+    "ConvexPotential",
     "Coupling",
     "Elementwise",
     "FromTorch",
@@ -33,7 +37,9 @@ __all__ = [
     "Permutation",
     "Planar",
     "Radial",
+    "Residual",
     "Standardize",
     "Sylvester",
+    "TransformerAutoregressive",
     "Triangular",
 ]

@@ -1,9 +1,21 @@
 """Conditioners: the modules that make parameters."""
 
+from pushforward.nn.causal import CausalTransformer
+from pushforward.nn.convex import ConvexMLP
+from pushforward.nn.lipschitz import LipschitzMLP
 from pushforward.nn.masked import MaskedMLP
 from pushforward.nn.mlp import MLP
 from pushforward.nn.parameters import Parameters
 from pushforward.nn.periodic import PeriodicMLP
 from pushforward.nn.separate import Separate
 
-__all__ = ["MLP", "MaskedMLP", "Parameters", "PeriodicMLP", "Separate"]
+__all__ = [
+    "MLP",
+    "CausalTransformer",
+    "ConvexMLP",
+    "LipschitzMLP",
+    "MaskedMLP",
+    "Parameters",
+    "PeriodicMLP",
+    "Separate",
+]

@@ -11,7 +11,8 @@ from pushforward.numerics.linear import (
 )
 from pushforward.numerics.normal import log_ndtr, log_ndtri
 from pushforward.numerics.quadrature import gauss_legendre
-from pushforward.numerics.root_finding import InversionWarning, solve_increasing
+from pushforward.numerics.root_finding import InversionWarning, solve_increasing, solve_rows, solve_system
+from pushforward.numerics.series import log_det_series
 from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, sum_rightmost
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "concatenate",
     "floating",
     "gauss_legendre",
+    "log_det_series",
     "log_ndtr",
     "log_ndtri",
     "multiply",
@@ -29,6 +31,8 @@ __all__ = [
     "reflections",
     "rotation_exponential",
     "solve_increasing",
+    "solve_rows",
+    "solve_system",
     "solve_triangular",
     "sum_rightmost",
 ]

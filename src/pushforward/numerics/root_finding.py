@@ -11,6 +11,9 @@ GROWTH = 8.0
 EXPANSIONS = 14  # a bracket found here reaches 8^14 = 4e12
 Step = int | Tensor
 
+# The value f(t), and what solves J(t) s = r for s given r, J the Jacobian of f.
+System = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+
 
 class InversionWarning(UserWarning):
     """A numerical inverse stopped before it reached the precision of its dtype."""
@@ -64,6 +67,54 @@ def solve_increasing(
         value, slope = function(root)
         root = root - (value - target) / slope
     return root
+
+
+def solve_system(function: System, target: Tensor, start: Tensor, *, steps: int = 128, blind_steps: int = 16) -> Tensor:
+    r"""Solve $f(t) = y$ row by row for a smooth one-to-one map $f$ of R^d whose Jacobian is nowhere singular.
+
+    Newton's method without a graph, each row with its own step length, which shrinks until the residual does: until
+    all rows are solved, or for a fixed number of evaluations in compiled graphs and function transforms. Two more
+    Newton steps in the graph then carry the first and second derivatives with respect to `target` and to all that
+    `function` closes over.
+
+    Args:
+        function: maps `t`, shape `(*batch, d)`, to $f(t)$, shape `(*batch, d)`, and to a function that solves
+            $J(t) s = r$ for s, given r of the same shape.
+        target: `y`, shape `(*batch, d)`.
+        start: where to begin, shape `(*batch, d)`.
+        steps: largest number of evaluations.
+        blind_steps: number of evaluations where the values cannot be looked at.
+
+    Returns:
+        The root `t`, shape `(*batch, d)`.
+
+    Warns:
+        InversionWarning: in eager mode, with the worst residual, if the precision of the dtype was not reached.
+
+    Example:
+        >>> def function(t):
+        ...     return t + t**3, lambda r: r / (1 + 3 * t**2)
+        >>> y = torch.tensor([0.0, 2.0], dtype=torch.float64)
+        >>> solve_system(function, y, torch.zeros_like(y)).allclose(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        True
+    """
+    with torch.no_grad():
+        y = target.detach()
+        root, size, solved = _damped_newton(function, y, start.detach(), steps, blind_steps)
+        root = root.detach()
+        if _is_eager(root):
+            _warn("rows", ~solved, size)
+    for _ in range(2):
+        value, solve = function(root)
+        root = root - solve(value - target)
+    return root
+
+
+def solve_rows(matrix: Tensor, rows: Tensor) -> Tensor:
+    """s such that `matrix` s = r for each row r: shapes `(*batch, d, d)` and `(*batch, d)`."""
+    # Without the check for singular matrices, which would look at the values.
+    solution: Tensor = torch.linalg.solve_ex(matrix, rows.unsqueeze(-1))[0].squeeze(-1)
+    return solution
 
 
 def _find_bracket(
@@ -136,6 +187,46 @@ def _repeat(body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...], 
     return state
 
 
+def _damped_newton(
+    function: System, y: Tensor, t: Tensor, steps: int, blind_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best point found for each row, the norm of its residual, and whether it is as good as the dtype allows.
+
+    One evaluation per iteration: a trial that lessens the residual is taken, and the next one is a whole Newton step;
+    otherwise the next trial is a quarter of the way. Whole steps converge quadratically, and two more follow in
+    `solve_system`, so that a step below eps^0.6 is small enough.
+    """
+    eps = torch.finfo(y.dtype).eps
+
+    def unsolved(t: Tensor, size: Tensor, step: Tensor) -> Tensor:
+        small_step = _size(step) <= eps**0.6 * (1 + _size(t))
+        return ~(small_step | (size <= 64 * eps * (1 + _size(y))))
+
+    def improve(
+        k: Step, t: Tensor, size: Tensor, step: Tensor, scale: Tensor, going: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        trial = t - scale * step
+        value, solve = function(trial)
+        trial_size = _size(value - y)
+        better = trial_size < (1 - 1e-4 * scale) * size
+        t = torch.where(better, trial, t)
+        size = torch.where(better, trial_size, size)
+        step = torch.where(better, solve(value - y), step)
+        return t, size, step, torch.where(better, 1.0, 0.25 * scale), unsolved(t, size, step)
+
+    value, solve = function(t)
+    size, step = _size(value - y), solve(value - y)
+    limit = steps if torch.compiler.is_compiling() or _is_eager(t) else blind_steps
+    start = (t.clone(), size, step, torch.ones_like(size), unsolved(t, size, step))
+    t, size, _, _, going = _repeat(improve, start, limit)
+    return t, size, ~going
+
+
+def _size(rows: Tensor) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return size
+
+
 def _is_eager(t: Tensor) -> bool:
     """Whether values can be looked at."""
     return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(t)
@@ -146,12 +237,15 @@ def _warn_if_unsolved(function: Callable[[Tensor], tuple[Tensor, Tensor]], y: Te
     value, slope = function(root)
     residual = (value - y).abs()
     rounding = torch.finfo(y.dtype).eps * (1 + y.abs() + slope * root.abs())
-    unsolved = ~(residual <= 64 * rounding)
+    _warn("elements", ~(residual <= 64 * rounding), residual)
+
+
+def _warn(what: str, unsolved: Tensor, residual: Tensor) -> None:
     if bool(unsolved.any()):
         worst = residual[unsolved].max().item()
         warnings.warn(
-            f"numerical inverse: {int(unsolved.sum())} of {y.numel()} elements did not converge, "
+            f"numerical inverse: {int(unsolved.sum())} of {unsolved.numel()} {what} did not converge, "
             f"worst residual {worst:.3g}; check that the input and the parameters are finite, or use float64",
             InversionWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
