@@ -255,23 +255,21 @@ class _BijectionSuite(_Suite):
             self.below(f"{name} log-det against autodiff", _per_row(found) - log_det, 1e-8)
 
     def check_gradients(self) -> None:
-        parameters = dict(self.layer.named_parameters())
-        sizes = [p.numel() for p in parameters.values()]
-        flat = torch.cat([torch.zeros(0), *(p.detach().reshape(-1) for p in parameters.values())]).double()
-        context = self.context[:2].clone().requires_grad_() if self.context is not None else None
+        names = [name for name, _ in self.layer.named_parameters()]
+        inputs = [p.detach().clone().requires_grad_() for p in self.layer.parameters()]
+        if self.context is not None:
+            inputs.append(self.context[:2].clone().requires_grad_())
         for direction, value in (("forward", self.z), ("inverse", self.x)):
 
-            def function(
-                value: Tensor, flat: Tensor, context: Tensor | None, direction: str = direction
-            ) -> tuple[Tensor, Tensor]:
-                parts = zip(parameters.items(), flat.split(sizes), strict=True)
-                weights = {f"layer.{name}": part.view_as(p) for (name, p), part in parts}
+            def function(value: Tensor, *rest: Tensor, direction: str = direction) -> tuple[Tensor, Tensor]:
+                weights = dict(zip((f"layer.{n}" for n in names), rest, strict=False))
+                context = rest[-1] if self.context is not None else None
                 result: tuple[Tensor, Tensor] = functional_call(
                     _Direction(self.layer, direction), weights, (value, context)
                 )
                 return result
 
-            point = (value[:2].detach().clone().requires_grad_(), flat.requires_grad_(bool(sizes)), context)
+            point = (value[:2].detach().clone().requires_grad_(), *inputs)
             self._agrees(f"{direction} gradcheck", torch.autograd.gradcheck, function, point)
             self._agrees(f"{direction} gradgradcheck", torch.autograd.gradgradcheck, function, point)
 
@@ -348,7 +346,7 @@ class _BijectionSuite(_Suite):
         return torch.stack(rows, dim=1).reshape(len(value), len(rows), -1)
 
     def _agrees(
-        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor | None, ...]
+        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor, ...]
     ) -> None:
         # Context and parameters as one vector: the cost of the check grows with the number of its inputs.
         value, *rest = point
