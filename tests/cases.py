@@ -153,6 +153,40 @@ BIJECTIONS: list[Case] = [
         {"event_shape": (2,), "tail": None, "z": torch.rand(6, 2, generator=torch.Generator().manual_seed(0)) + 0.1},
         starts_at_identity=False,
     ),
+    Case(
+        "FromTorch(StickBreakingTransform)",
+        _from_torch(transforms.StickBreakingTransform()),
+        {"event_shape": (3,), "tail": 8.0},  # torch takes the rest of the stick as 1 - sum
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(CorrCholeskyTransform)",
+        _from_torch(transforms.CorrCholeskyTransform()),
+        {"event_shape": (3,), "tail": 4.0},  # torch takes what is left of a row as 1 - sum of squares
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(ReshapeTransform)",
+        _from_torch(transforms.ReshapeTransform((4,), (2, 2))),
+        {"event_shape": (4,)},
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(CatTransform)",
+        _from_torch(transforms.CatTransform([transforms.ExpTransform(), transforms.SigmoidTransform()], -1, [1, 2])),
+        {"event_shape": (3,), "tail": 15.0, "saves": False},  # torch keeps its arguments under other names
+        starts_at_identity=False,
+    ),
+    Case(
+        "Chain(shapes change)",
+        lambda: pf.Chain(
+            pf.LU(3),
+            pf.FromTorch(transforms.ReshapeTransform((3,), (1, 3))),
+            pf.FromTorch(transforms.StickBreakingTransform()),
+        ),
+        {"tail": 3.0},
+        starts_at_identity=False,
+    ),
 ]
 
 
