@@ -84,9 +84,9 @@ def check_bijection(
     In float64, with the parameters moved away from their start: round trips both ways; both log-determinants against
     the Jacobian that autodiff finds; first derivatives in input, context and parameters, and second ones, both ways,
     against finite differences; every batch shape; broadcast of the context; far tails; save and load; deepcopy;
-    full-graph compilation. In float32: dtype and round trip. For a map onto a surface, whose x has more numbers than its
-    z, the determinants are those of `Bijection.chart` of x, and derivatives of the inverse are taken along the surface;
-    of a map from a surface, check the `.inv`.
+    full-graph compilation. In float32: dtype and round trip. For a map onto a surface, whose x has more numbers than
+    its z, the determinants are those of `Bijection.chart` of x, and derivatives of the inverse are taken along the
+    surface; of a map from a surface, check the `.inv`.
 
     Args:
         bijection: what to check; it is copied, not changed.
@@ -278,7 +278,6 @@ class _BijectionSuite(_Suite):
         if self.context is not None:
             inputs.append(self.context[:2].clone().requires_grad_())
         for direction, value in (("forward", self.z), ("inverse", self.x)):
-
             along_surface = direction == "inverse" and self.on_surface
 
             def function(
@@ -366,7 +365,7 @@ class _BijectionSuite(_Suite):
         self.below("both directions compile", difference, 1e-10)
 
     def _jacobians(self, function: Callable[..., tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
-        """Jacobians of events, `(n, numbers out, numbers in)`: row i from one backward pass of the sum over the batch."""
+        """Jacobians of events, `(n, numbers out, numbers in)`: each row from one backward pass of the batch's sum."""
         value = value.detach().requires_grad_()
         result = function(value, self.context)[0].reshape(len(value), -1)
         rows = [torch.autograd.grad(column.sum(), value, retain_graph=True)[0] for column in result.unbind(-1)]

@@ -5,9 +5,12 @@ from pushforward.bijections.base import Bijection
 from pushforward.bijections.compose import Chain, Inverse
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
+from pushforward.bijections.fixed import Exp, GreaterThan, Interval, LessThan, Power, Sigmoid, Softplus, Tanh
 from pushforward.bijections.linear import LU, Permutation
 from pushforward.bijections.normalization import ActNorm, Standardize
+from pushforward.bijections.parts import Concatenate, Independent, Stack
 from pushforward.bijections.planar import Planar
+from pushforward.bijections.supports import Cholesky, CorrCholesky, Ordered, PositiveDefinite, Simplex, biject_to
 from pushforward.bijections.torch_adapter import BijectionTransform, FromTorch
 
 __all__ = [
@@ -16,12 +19,29 @@ __all__ = [
     "Bijection",
     "BijectionTransform",
     "Chain",
+    "Cholesky",
+    "Concatenate",
+    "CorrCholesky",
     "Coupling",
     "Elementwise",
+    "Exp",
     "FromTorch",
+    "GreaterThan",
+    "Independent",
+    "Interval",
     "Inverse",
+    "LessThan",
     "MaskedAutoregressive",
+    "Ordered",
     "Permutation",
     "Planar",
+    "PositiveDefinite",
+    "Power",
+    "Sigmoid",
+    "Simplex",
+    "Softplus",
+    "Stack",
     "Standardize",
+    "Tanh",
+    "biject_to",
 ]
