@@ -265,6 +265,89 @@ BIJECTIONS: list[Case] = [
         {"event_shape": (2,), "tail": None, "z": torch.rand(6, 2, generator=torch.Generator().manual_seed(0)) + 0.1},
         starts_at_identity=False,
     ),
+    Case(
+        "FromTorch(StickBreakingTransform)",
+        _from_torch(transforms.StickBreakingTransform()),
+        {"event_shape": (3,), "tail": 8.0},  # torch takes the rest of the stick as 1 - sum
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(CorrCholeskyTransform)",
+        _from_torch(transforms.CorrCholeskyTransform()),
+        {"event_shape": (3,), "tail": 4.0},  # torch takes what is left of a row as 1 - sum of squares
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(ReshapeTransform)",
+        _from_torch(transforms.ReshapeTransform((4,), (2, 2))),
+        {"event_shape": (4,)},
+        starts_at_identity=False,
+    ),
+    Case(
+        "FromTorch(CatTransform)",
+        _from_torch(transforms.CatTransform([transforms.ExpTransform(), transforms.SigmoidTransform()], -1, [1, 2])),
+        {"event_shape": (3,), "tail": 15.0, "saves": False},  # torch keeps its arguments under other names
+        starts_at_identity=False,
+    ),
+    Case(
+        "Chain(shapes change)",
+        lambda: pf.Chain(
+            pf.LU(3),
+            pf.FromTorch(transforms.ReshapeTransform((3,), (1, 3))),
+            pf.FromTorch(transforms.StickBreakingTransform()),
+        ),
+        {"tail": 3.0},
+        starts_at_identity=False,
+    ),
+]
+
+
+def _fixed(name: str, build: Callable[[], pf.Bijection], event_shape: tuple[int, ...], **options: Any) -> Case:
+    """A map without parameters."""
+    return Case(name, build, {"event_shape": event_shape, **options}, starts_at_identity=False)
+
+
+_POSITIVE = torch.rand(6, 2, generator=torch.Generator().manual_seed(0)) + 0.1
+
+BIJECTIONS += [
+    _fixed("Exp", pf.Exp, (2,)),
+    _fixed("Exp.inv", lambda: pf.Exp().inv, (2,), z=_POSITIVE, tail=None),
+    _fixed("Softplus", pf.Softplus, (2,)),
+    _fixed("Sigmoid", pf.Sigmoid, (2,)),
+    _fixed("Sigmoid.inv", lambda: pf.Sigmoid().inv, (2,), z=_POSITIVE / 1.2, tail=None),
+    _fixed("Tanh", pf.Tanh, (2,), tail=15.0),  # rounds to 1 at 18
+    _fixed("Power", lambda: pf.Power(1.5), (2,), z=_POSITIVE, tail=None),
+    _fixed("Power(negative exponent)", lambda: pf.Power(-0.5), (2,), z=_POSITIVE, tail=None),
+    _fixed("GreaterThan", lambda: pf.GreaterThan(2.0), (2,)),
+    _fixed("LessThan", lambda: pf.LessThan(torch.tensor([-1.0, 2.0])), (2,)),
+    _fixed("Interval", lambda: pf.Interval(-1.0, 3.0), (2,)),
+    _fixed("Interval(tensors)", lambda: pf.Interval(torch.tensor([-1.0, 0.0]), torch.tensor([2.0, 0.1])), (2,)),
+    _fixed("Simplex", pf.Simplex, (3,)),
+    _fixed("Ordered", pf.Ordered, (3,), tail=15.0),  # steps of exp(-15) beside ones of exp(15)
+    _fixed("Cholesky", pf.Cholesky, (3,)),
+    _fixed("PositiveDefinite", pf.PositiveDefinite, (3,), tail=3.0),  # the condition of the matrix: exp(4 |z|)
+    _fixed("CorrCholesky", pf.CorrCholesky, (3,)),
+    _fixed("Independent", lambda: pf.Independent(pf.Simplex(), 1), (2, 2)),
+    Case(
+        "Independent(context)",
+        lambda: pf.Independent(pf.Planar(2, context_features=2, hidden_features=HIDDEN), 1),
+        {"event_shape": (2, 2)},
+    ),
+    _fixed("Concatenate", lambda: pf.Concatenate([pf.Exp(), pf.Simplex(), pf.Chain()], [1, 2, 1]), (4,)),
+    _fixed(
+        "Concatenate(context)",
+        lambda: pf.Concatenate([pf.Planar(2, context_features=2, hidden_features=HIDDEN), pf.Exp()], [2, 1]),
+        (3,),
+    ),
+    _fixed("Concatenate(rows)", lambda: pf.Concatenate([pf.Exp(), pf.Ordered()], [1, 2], dim=-2), (3, 2), tail=15.0),
+    _fixed("Stack", lambda: pf.Stack([pf.Exp(), pf.Sigmoid()]), (2,)),
+    _fixed("Stack(rows)", lambda: pf.Stack([pf.Simplex(), pf.Simplex()], dim=-2), (2, 2)),
+    Case(
+        "Stack(columns, context)",
+        lambda: pf.Stack([pf.LU(2), pf.LU(2, context_features=2, hidden_features=HIDDEN)], dim=-1),
+        {"event_shape": (2, 2)},
+    ),
+    Case("Chain(LU, Simplex)", lambda: pf.Chain(pf.LU(2), pf.Simplex()), {}, starts_at_identity=False),
 ]
 
 

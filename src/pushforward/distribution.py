@@ -37,7 +37,9 @@ class FlowDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
+        """The bijection's codomain; the values of a base that is itself confined, as `Uniform`, may fill less of it."""
+        codomain = self.flow.bijection.codomain
+        return constraints.independent(codomain, len(self.event_shape) - codomain.event_dim)
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_prob: Tensor = self.flow.log_prob(value, self.context)

@@ -40,7 +40,6 @@ class Flow(nn.Module):
         self.bijection = bijection
         self.base = base
         self.embedding = embedding
-        self.event_shape = base.event_shape
         self.context_features = max(bijection.context_features, base.context_features)
         if bijection.event_shape not in (None, base.event_shape):
             raise ValueError(
@@ -55,12 +54,13 @@ class Flow(nn.Module):
                 f"Flow: expected a base with the bijection's context_features={bijection.context_features}, "
                 f"got {base.context_features}"
             )
+        self.event_shape = bijection.forward_shape(base.event_shape)
         if embedding is not None and not self.context_features:
             raise ValueError("Flow: got an embedding, but neither the bijection nor the base takes a context")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`log_prob`, so that hooks, data parallelism, compilation and export see it."""
-        self._check_event("x", x)
+        self._check_event("x", x, self.event_shape)
         context = self._embed(context)
         z, log_det = self._inverse(x, context)
         return self._base_log_prob(z, context) + log_det
@@ -102,17 +102,16 @@ class Flow(nn.Module):
         context = self._embed(context)
         z = self._base_sample(sample_shape, context)
         x, log_det = self.bijection(z, self._for_bijection(context))
-        log_det = sum_rightmost(log_det, len(self.event_shape) - self.bijection.event_dim)
-        return x, self._base_log_prob(z, context) - log_det
+        return x, self._base_log_prob(z, context) - self._per_event(log_det)
 
     def to_base(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """z = f^-1(x | context), of the shape of `x`."""
-        self._check_event("x", x)
+        """z = f^-1(x | context), shape `(*batch, *base.event_shape)`."""
+        self._check_event("x", x, self.event_shape)
         return self._inverse(x, self._embed(context))[0]
 
     def from_base(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """x = f(z | context), of the shape of `z`."""
-        self._check_event("z", z)
+        """x = f(z | context), shape `(*batch, *event_shape)`, for a z of shape `(*batch, *base.event_shape)`."""
+        self._check_event("z", z, self.base.event_shape)
         x: Tensor = self.bijection(z, self._for_bijection(self._embed(context)))[0]
         return x
 
@@ -142,12 +141,15 @@ class Flow(nn.Module):
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Let the layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
-        self._check_event("x", x)
+        self._check_event("x", x, self.event_shape)
         self.bijection.initialize(x, self._for_bijection(self._embed(context)))
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         z, log_det = self.bijection.inverse(x, self._for_bijection(context))
-        return z, sum_rightmost(log_det, len(self.event_shape) - self.bijection.event_dim)
+        return z, self._per_event(log_det)
+
+    def _per_event(self, log_det: Tensor) -> Tensor:
+        return sum_rightmost(log_det, len(self.event_shape) - self.bijection.data_dim)
 
     def _base_sample(self, sample_shape: Shape, context: Tensor | None) -> Tensor:
         shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
@@ -170,10 +172,10 @@ class Flow(nn.Module):
             )
         return embedded
 
-    def _check_event(self, name: str, value: Tensor) -> None:
-        n = len(self.event_shape)
-        if value.dim() < n or tuple(value.shape[value.dim() - n :]) != self.event_shape:
-            raise ValueError(f"Flow: expected {name} with trailing shape {self.event_shape}, got {tuple(value.shape)}")
+    def _check_event(self, name: str, value: Tensor, event_shape: tuple[int, ...]) -> None:
+        n = len(event_shape)
+        if value.dim() < n or tuple(value.shape[value.dim() - n :]) != event_shape:
+            raise ValueError(f"Flow: expected {name} with trailing shape {event_shape}, got {tuple(value.shape)}")
 
     def _check_context(self, context: Tensor | None) -> None:
         if context is None:

@@ -84,7 +84,9 @@ def check_bijection(
     In float64, with the parameters moved away from their start: round trips both ways; both log-determinants against
     the Jacobian that autodiff finds; first derivatives in input, context and parameters, and second ones, both ways,
     against finite differences; every batch shape; broadcast of the context; far tails; save and load; deepcopy;
-    full-graph compilation. In float32: dtype and round trip.
+    full-graph compilation. In float32: dtype and round trip. For a map onto a surface, whose x has more numbers than
+    its z, the determinants are those of `Bijection.chart` of x, and derivatives of the inverse are taken along the
+    surface; of a map from a surface, check the `.inv`.
 
     Args:
         bijection: what to check; it is copied, not changed.
@@ -234,6 +236,8 @@ class _BijectionSuite(_Suite):
         self.context = torch.randn(len(z), c, dtype=torch.float64) if c else None
         with torch.no_grad():
             self.x = layer(z, self.context)[0]
+        self.data = self.x.shape[1:]
+        self.on_surface = self.data.numel() != self.event.numel()
 
     def check_round_trip(self) -> None:
         with torch.no_grad():
@@ -247,12 +251,26 @@ class _BijectionSuite(_Suite):
         self.below("log-dets cancel, by condition", _per_row(log_det + log_det_inverse) / condition, self.tolerance)
 
     def check_log_det(self) -> None:
-        for name, function, value in (("forward", self.layer, self.z), ("inverse", self.layer.inverse, self.x)):
-            jacobian = self._jacobians(function, value)
-            n = self.event.numel()
-            log_det = torch.linalg.slogdet(jacobian.reshape(*jacobian.shape[:-2], n, n))[1]
-            found = function(value, self.context)[1].detach()
-            self.below(f"{name} log-det against autodiff", _per_row(found) - log_det, 1e-8)
+        n = self.event.numel()
+        forward = self._jacobians(self._in_coordinates, self.z)
+        log_det = torch.linalg.slogdet(forward.reshape(-1, n, n))[1]
+        with torch.no_grad():
+            found, found_inverse = self.layer(self.z, self.context)[1], self.layer.inverse(self.x, self.context)[1]
+        self.below("forward log-det against autodiff", _per_row(found) - log_det, 1e-8)
+        inverse = self._jacobians(self.layer.inverse, self.x)
+        if self.on_surface:
+            product = inverse @ self._jacobians(self.layer, self.z)
+            condition = (_norm(forward) * _norm(inverse)).reshape(-1, 1, 1)
+            unit = torch.eye(n, dtype=product.dtype)
+            self.below("the Jacobians cancel along the surface, by condition", (product - unit) / condition, 1e-8)
+            log_det_inverse = -log_det
+        else:
+            log_det_inverse = torch.linalg.slogdet(inverse.reshape(-1, n, n))[1]
+        self.below("inverse log-det against autodiff", _per_row(found_inverse) - log_det_inverse, 1e-8)
+
+    def _in_coordinates(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.layer(z, context)
+        return self.layer.chart(x), log_det
 
     def check_gradients(self) -> None:
         names = [name for name, _ in self.layer.named_parameters()]
@@ -260,8 +278,13 @@ class _BijectionSuite(_Suite):
         if self.context is not None:
             inputs.append(self.context[:2].clone().requires_grad_())
         for direction, value in (("forward", self.z), ("inverse", self.x)):
+            along_surface = direction == "inverse" and self.on_surface
 
-            def function(value: Tensor, *rest: Tensor, direction: str = direction) -> tuple[Tensor, Tensor]:
+            def function(
+                value: Tensor, *rest: Tensor, direction: str = direction, along_surface: bool = along_surface
+            ) -> tuple[Tensor, Tensor]:
+                if along_surface:
+                    value = self.layer(value, self.context[:2] if self.context is not None else None)[0]
                 weights = dict(zip((f"layer.{n}" for n in names), rest, strict=False))
                 context = rest[-1] if self.context is not None else None
                 result: tuple[Tensor, Tensor] = functional_call(
@@ -269,6 +292,7 @@ class _BijectionSuite(_Suite):
                 )
                 return result
 
+            value = self.z if along_surface else value
             point = (value[:2].detach().clone().requires_grad_(), *inputs)
             self._agrees(f"{direction} gradcheck", torch.autograd.gradcheck, function, point)
             self._agrees(f"{direction} gradgradcheck", torch.autograd.gradgradcheck, function, point)
@@ -283,8 +307,10 @@ class _BijectionSuite(_Suite):
             z_again, log_det_inverse = self.layer.inverse(x, c)
             found = [tuple(t.shape) for t in (x, z_again, log_det, log_det_inverse)]
             events = self.event[: len(self.event) - self.layer.event_dim]
-            expected = [(*batch, *self.event)] * 2 + [(*batch, *events)] * 2
+            expected = [(*batch, *self.data), (*batch, *self.event)] + [(*batch, *events)] * 2
             self.equal(f"shapes of a batch {batch}", found, expected)
+            self.equal(f"forward_shape of a batch {batch}", self.layer.forward_shape(tuple(z.shape)), tuple(x.shape))
+            self.equal(f"inverse_shape of a batch {batch}", self.layer.inverse_shape(tuple(x.shape)), tuple(z.shape))
             if not batch:
                 self.below("a row alone and in its batch", x - self.x[0], 1e-10)
 
@@ -339,7 +365,7 @@ class _BijectionSuite(_Suite):
         self.below("both directions compile", difference, 1e-10)
 
     def _jacobians(self, function: Callable[..., tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
-        """Jacobians of events, `(n, d, d)`: row i from one backward pass of the sum over the batch."""
+        """Jacobians of events, `(n, numbers out, numbers in)`: each row from one backward pass of the batch's sum."""
         value = value.detach().requires_grad_()
         result = function(value, self.context)[0].reshape(len(value), -1)
         rows = [torch.autograd.grad(column.sum(), value, retain_graph=True)[0] for column in result.unbind(-1)]

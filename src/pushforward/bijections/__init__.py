@@ -8,11 +8,14 @@ from pushforward.bijections.compose import Chain, Inverse
 from pushforward.bijections.convex_potential import ConvexPotential
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
+from pushforward.bijections.fixed import Exp, GreaterThan, Interval, LessThan, Power, Sigmoid, Softplus, Tanh
 from pushforward.bijections.linear import LU, QR, MatrixExponential, Permutation, Triangular
 from pushforward.bijections.normalization import ActNorm, BatchNorm, Standardize
 from pushforward.bijections.orthogonal import Householder, Orthogonal
+from pushforward.bijections.parts import Concatenate, Independent, Stack
 from pushforward.bijections.planar import Planar, Radial
 from pushforward.bijections.residual import Residual
+from pushforward.bijections.supports import Cholesky, CorrCholesky, Ordered, PositiveDefinite, Simplex, biject_to
 from pushforward.bijections.sylvester import Sylvester
 from pushforward.bijections.torch_adapter import BijectionTransform, FromTorch
 
@@ -25,21 +28,38 @@ __all__ = [
     "BijectionTransform",
     "BlockAutoregressive",
     "Chain",
+    "Cholesky",
+    "Concatenate",
     "ConvexPotential",
+    "CorrCholesky",
     "Coupling",
     "Elementwise",
+    "Exp",
     "FromTorch",
+    "GreaterThan",
     "Householder",
+    "Independent",
+    "Interval",
     "Inverse",
+    "LessThan",
     "MaskedAutoregressive",
     "MatrixExponential",
+    "Ordered",
     "Orthogonal",
     "Permutation",
     "Planar",
+    "PositiveDefinite",
+    "Power",
     "Radial",
     "Residual",
+    "Sigmoid",
+    "Simplex",
+    "Softplus",
+    "Stack",
     "Standardize",
     "Sylvester",
+    "Tanh",
     "TransformerAutoregressive",
     "Triangular",
+    "biject_to",
 ]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 Cheap = Literal["both", "forward", "inverse", "neither"]
 
@@ -19,9 +20,14 @@ class Bijection(nn.Module, ABC):
     argument as an attribute of the same name, so that `pushforward.save` can write it. A class without a closed form
     for one direction uses `pushforward.numerics.solve_increasing`. Then run `pushforward.testing.check_bijection`.
 
+    A map whose x has another shape than its z overrides `forward_shape` and `inverse_shape`, and `data_dim` if the
+    number of dimensions changes. If x lies on a surface, as the simplex, so that it has more numbers than z, it also
+    overrides `chart`. If x or z is confined to a part of the space, it overrides `codomain` or `domain`, and answers a
+    log-determinant of -inf outside.
+
     Attributes:
-        event_shape: shape of one event, or `None` if any shape with at least `event_dim` dimensions will do.
-        event_dim: number of trailing dimensions that make one event; `log_det` has the others.
+        event_shape: shape of one z, or `None` if any shape with at least `event_dim` dimensions will do.
+        event_dim: number of trailing dimensions that make one z; `log_det` has the others.
         context_features: size of the context, 0 for none.
         cheap: the direction or directions that cost one evaluation in closed form.
     """
@@ -40,12 +46,44 @@ class Bijection(nn.Module, ABC):
             context: shape `(*batch, context_features)`; broadcasts against the batch of `z`.
 
         Returns:
-            x, shape `(*batch, *event)`, and log |det df/dz|, shape `(*batch,)`.
+            x, shape `(*batch, *event)`, or `forward_shape` of it, and log |det df/dz|, shape `(*batch,)`.
         """
 
     @abstractmethod
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z = f^-1(x | context) and log |det df^-1/dx|; shapes as in `forward`."""
+
+    @property
+    def data_shape(self) -> tuple[int, ...] | None:
+        """Shape of one x, or `None` where `event_shape` is."""
+        return None if self.event_shape is None else self.forward_shape(self.event_shape)
+
+    @property
+    def data_dim(self) -> int:
+        """Number of trailing dimensions that make one x."""
+        return self.event_dim
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of x for a z of shape `(*batch, *event)`."""
+        return tuple(shape)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of z for an x of shape `(*batch, *event)`."""
+        return tuple(shape)
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        """Where z may be."""
+        return constraints.real
+
+    @property
+    def codomain(self) -> constraints.Constraint:
+        """Where x is; all of it is reached."""
+        return constraints.real
+
+    def chart(self, x: Tensor) -> Tensor:
+        """Coordinates of x, as many as z has numbers: `log_det` is that of z -> chart(x)."""
+        return x
 
     @property
     def inv(self) -> Bijection:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pushforward.bijections.base import Bijection, Cheap
 from pushforward.numerics import sum_rightmost
@@ -15,10 +17,12 @@ T = TypeVar("T")
 class Chain(Bijection):
     """The composition x = f_K(... f_2(f_1(z))): `Chain(f_1, ..., f_K)` applies f_1 first.
 
-    Without layers it is the identity. Layers that take no context are not given any.
+    Without layers it is the identity. Layers that take no context are not given any. The codomain is that of the last
+    layer: a set that holds every x, and all of which is reached if what comes before fills the last layer's domain.
 
     Raises:
-        ValueError: if the layers disagree on the event shape or on the size of the context.
+        ValueError: if a layer takes events of another shape than those that come from the layers before it, or if the
+            layers disagree on the size of the context.
 
     Example:
         >>> from pushforward.bijections import Permutation, Standardize
@@ -31,26 +35,54 @@ class Chain(Bijection):
     def __init__(self, *layers: Bijection) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.event_dim = max((layer.event_dim for layer in layers), default=0)
-        self.event_shape = _agreed("event_shape", [layer.event_shape for layer in layers], None)
+        self.event_dim, self._data_dim, self.excess = _event_dims(layers)
+        self.event_shape = _event_shape(layers, self.event_dim)
         self.context_features = _agreed("context_features", [layer.context_features for layer in layers], 0)
         self.cheap = _cheap([layer.cheap for layer in layers])
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total: Tensor | None = None
-        for layer in self._bijections():
+        for layer, excess in zip(self._bijections(), self.excess, strict=True):
             z, log_det = layer(z, context if layer.context_features else None)
-            log_det = sum_rightmost(log_det, self.event_dim - layer.event_dim)
+            log_det = sum_rightmost(log_det, excess)
             total = log_det if total is None else total + log_det
         return z, z.new_zeros(z.shape) if total is None else total
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total: Tensor | None = None
-        for layer in reversed(self._bijections()):
+        for layer, excess in zip(reversed(self._bijections()), reversed(self.excess), strict=True):
             x, log_det = layer.inverse(x, context if layer.context_features else None)
-            log_det = sum_rightmost(log_det, self.event_dim - layer.event_dim)
+            log_det = sum_rightmost(log_det, excess)
             total = log_det if total is None else total + log_det
         return x, x.new_zeros(x.shape) if total is None else total
+
+    @property
+    def data_dim(self) -> int:
+        return self._data_dim
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in self._bijections():
+            shape = layer.forward_shape(shape)
+        return tuple(shape)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in reversed(self._bijections()):
+            shape = layer.inverse_shape(shape)
+        return tuple(shape)
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        layers = self._bijections()
+        return layers[0].domain if layers else constraints.real
+
+    @property
+    def codomain(self) -> constraints.Constraint:
+        layers = self._bijections()
+        return layers[-1].codomain if layers else constraints.real
+
+    def chart(self, x: Tensor) -> Tensor:
+        layers = self._bijections()
+        return layers[-1].chart(x) if layers else x
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         for layer in reversed(self._bijections()):
@@ -74,8 +106,8 @@ class Inverse(Bijection):
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
         self.bijection = bijection
-        self.event_dim = bijection.event_dim
-        self.event_shape = bijection.event_shape
+        self.event_dim = bijection.data_dim
+        self.event_shape = bijection.data_shape
         self.context_features = bijection.context_features
         exchanged: dict[Cheap, Cheap] = {"forward": "inverse", "inverse": "forward"}
         self.cheap = exchanged.get(bijection.cheap, bijection.cheap)
@@ -88,16 +120,65 @@ class Inverse(Bijection):
         return z, log_det
 
     @property
+    def data_dim(self) -> int:
+        return self.bijection.event_dim
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.bijection.inverse_shape(shape)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.bijection.forward_shape(shape)
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return self.bijection.codomain
+
+    @property
+    def codomain(self) -> constraints.Constraint:
+        return self.bijection.domain
+
+    @property
     def inv(self) -> Bijection:
         return self.bijection
 
 
-def _agreed(name: str, values: list[T], absent: T) -> T:
+def _event_dims(layers: Sequence[Bijection]) -> tuple[int, int, list[int]]:
+    """Dimensions of the chain's z and x, and how many of each layer's batch belong to the chain's event."""
+    dim = 0
+    for layer in reversed(layers):
+        dim = max(layer.event_dim, dim + layer.event_dim - layer.data_dim)
+    event_dim, excess = dim, []
+    for layer in layers:
+        excess.append(dim - layer.event_dim)
+        dim += layer.data_dim - layer.event_dim
+    return event_dim, dim, excess
+
+
+def _event_shape(layers: Sequence[Bijection], event_dim: int) -> tuple[int, ...] | None:
+    """Shape of the chain's z, if a layer tells; each layer must take what comes from those before it."""
+    start: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+    for i, layer in enumerate(layers):
+        if layer.event_shape is not None and shape is None:
+            start = shape = layer.event_shape
+            for earlier in reversed(layers[:i]):
+                start = earlier.inverse_shape(start)
+        elif layer.event_shape not in (None, shape):
+            raise ValueError(
+                f"Chain: expected layers that agree on the event shape, got events of shape {shape} from the layers "
+                f"before layer {i}, {type(layer).__name__}, which takes {layer.event_shape}"
+            )
+        if shape is not None:
+            shape = layer.forward_shape(shape)
+    return start if start is not None and len(start) >= event_dim else None
+
+
+def _agreed(name: str, values: list[T], absent: T, owner: str = "Chain") -> T:
     """The one value among those that are not `absent`."""
     stated = {i: value for i, value in enumerate(values) if value != absent}
     if len(set(stated.values())) > 1:
         listed = ", ".join(f"layer {i}: {value}" for i, value in stated.items())
-        raise ValueError(f"Chain: expected layers that agree on {name}, got {listed}")
+        raise ValueError(f"{owner}: expected layers that agree on {name}, got {listed}")
     return next(iter(stated.values()), absent)
 
 
