@@ -404,7 +404,7 @@ RECIPE_GRIDS = {"ncsf": torch.linspace(-3.1415927, 3.1415927, 241, dtype=torch.f
 def _recipes() -> list[Case]:
     cases = []
     for name, recipe in RECIPES.items():
-        for features, c in ((1, 0), (2, 0), (2, 3), (5, 0)):
+        for features, c in ((1, 0), (2, 3), (5, 0)):
             small = partial(recipe, features, c, layers=2, hidden_features=HIDDEN)
             cases.append(Case(f"{name}({features}, {c})", small, {"grid": RECIPE_GRIDS.get(name)}))
     return cases

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
-from cases import BASES, BIJECTIONS, FLOWS, TRANSFORMERS, Case
+from cases import BASES, BIJECTIONS, FLOWS, HIDDEN, RECIPE_GRIDS, RECIPES, TRANSFORMERS, Case
 
 import pushforward as pf
+from pushforward.targets import TwoMoons
 from pushforward.testing import check_bijection, check_flow
 
 
@@ -46,6 +47,17 @@ def test_every_property(case: Case) -> None:
 @pytest.mark.parametrize("case", REST := [c for c in BIJECTIONS + FLOWS if c.name not in COMPILED], ids=_ids(REST))
 def test_every_property_and_variant_compiles(case: Case) -> None:
     _check(case, compiles=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_integrates_to_one_after_training(name: str) -> None:
+    """As it is after 100 steps of maximum likelihood on two moons, or on angles."""
+    torch.manual_seed(0)
+    flow = RECIPES[name](2, layers=2, hidden_features=HIDDEN)
+    x = TwoMoons(0.2).sample(2000, torch.Generator().manual_seed(0)).clamp(-3, 3)
+    pf.train(pf.MaximumLikelihood(flow), x, max_steps=100, progress=False)
+    check_flow(flow, name=name, grid=RECIPE_GRIDS.get(name), perturb=0.0, compiles=False)
 
 
 @pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.starts_at_identity], ids=lambda c: c.name)

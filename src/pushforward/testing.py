@@ -427,7 +427,7 @@ class _FlowSuite(_Suite):
     def check_density(self) -> None:
         """Integral over a grid, and for each margin the distribution function against the one of draws."""
         flow, c = self.flow, self.context
-        grid = torch.linspace(-12, 12, 241, dtype=torch.float64) if self.grid is None else self.grid.double()
+        grid = torch.linspace(-9, 9, 151, dtype=torch.float64) if self.grid is None else self.grid.double()
         axes = [grid] * flow.event_shape[0]
         points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
         with torch.no_grad():
