@@ -213,10 +213,11 @@ BIJECTIONS: list[Case] = [
     *_global("MatrixExponential", pf.MatrixExponential),
     # As in torch, eps is added to the variance 1 at the start too.
     *_global("BatchNorm", _batch_norm, starts_at_identity=False),
-    Case("BlockAutoregressive", lambda: pf.BlockAutoregressive(2, (3, 2), order=[1, 0])),
+    Case("BlockAutoregressive", lambda: pf.BlockAutoregressive(2, (2,), order=[1, 0])),
+    Case("BlockAutoregressive(two layers)", lambda: pf.BlockAutoregressive(3, (3, 2))),
     Case(
         "BlockAutoregressive(context)",
-        lambda: pf.BlockAutoregressive(3, (3,), context_features=2, hidden_features=HIDDEN),
+        lambda: pf.BlockAutoregressive(2, (2,), context_features=2, hidden_features=HIDDEN),
     ),
     Case("BlockAutoregressive(one feature)", lambda: pf.BlockAutoregressive(1, (2,))),
     Case("Permutation", lambda: pf.Permutation([2, 0, 1]), starts_at_identity=False),
