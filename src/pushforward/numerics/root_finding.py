@@ -179,10 +179,10 @@ def _repeat(body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...], 
             (torch.zeros((), dtype=torch.int64, device=state[0].device), *state),
         )
         return tuple(counted[1:])
-    look = state[0].device.type == "cpu" and _is_eager(state[0])
     for k in range(steps):
         state = body(k, *state)
-        if look and not bool(state[-1].any()):
+        going = state[-1]
+        if going.device.type == "cpu" and _is_eager(going) and not bool(going.any()):
             break
     return state
 

@@ -60,7 +60,7 @@ class Gaussians(PlaneTarget):
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
         device = generator.device if generator is not None else None
-        weights, means = self.weights.to(device), self.means.to(device)
-        component = torch.multinomial(weights, n, replacement=True, generator=generator)
+        steps, means = self.weights.cumsum(0)[:-1].to(device), self.means.to(device)
+        component = torch.searchsorted(steps, torch.rand(n, generator=generator, device=device, dtype=torch.float64))
         noise = torch.randn(n, 2, generator=generator, device=device, dtype=torch.float64)
         return (means[component] + self.scale * noise).to(dtype or torch.get_default_dtype())
