@@ -136,7 +136,7 @@ def test_faithful_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     """The newcomer's first command, whole; the flow beats the Gaussian on rows that it has not seen."""
     import json
 
-    assert main(["demo", "faithful", "--out", str(tmp_path), "--steps", "120"]) == 0
+    assert main(["demo", "faithful", "--out", str(tmp_path), "--steps", "60"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())["test_log_likelihood"]
     assert metrics["flow (nsf)"] > metrics["Gaussian"] + 0.3
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1001
