@@ -149,6 +149,7 @@ class GreaterThan(Bijection):
     """
 
     event_dim = 0
+    low: Tensor | float
 
     def __init__(self, low: float | Tensor) -> None:
         super().__init__()
@@ -181,6 +182,7 @@ class LessThan(Bijection):
     """
 
     event_dim = 0
+    high: Tensor | float
 
     def __init__(self, high: float | Tensor) -> None:
         super().__init__()
@@ -216,6 +218,8 @@ class Interval(Bijection):
     """
 
     event_dim = 0
+    low: Tensor | float
+    high: Tensor | float
 
     def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
         super().__init__()
