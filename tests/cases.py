@@ -76,6 +76,14 @@ def _user_conditioner() -> pf.Coupling:
     return pf.Coupling([False, True, False], pf.Affine(), conditioner=net)
 
 
+def _batch_norm(features: int, **kwargs: Any) -> pf.Bijection:
+    """Frozen, with statistics of its own; in train mode the inverse is another map than that of forward."""
+    layer = pf.BatchNorm(features, **kwargs)
+    layer.running_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    layer.running_var.copy_(torch.tensor([0.1, 4.0, 1.0]))
+    return layer.eval()
+
+
 def _from_torch(transform: Any) -> Callable[[], pf.Bijection]:
     return lambda: pf.FromTorch(transform)
 
@@ -107,6 +115,35 @@ BIJECTIONS: list[Case] = [
     *_global("Planar", pf.Planar),
     *_global("LU", pf.LU),
     *_global("ActNorm", pf.ActNorm),
+    *_global("Radial", pf.Radial),
+    # Each column is one more root to trace: two once, and elsewhere one column where the layer is compiled.
+    Case("Sylvester", lambda: pf.Sylvester(2)),
+    *_global("Sylvester(m = 2)", partial(pf.Sylvester, m=2), options={"compiles": False}),
+    *_global("Sylvester(m = 1)", partial(pf.Sylvester, m=1)),
+    *_global("Sylvester(householder)", partial(pf.Sylvester, m=2, kind="householder"), options={"compiles": False}),
+    Case("Sylvester(reflections = 2)", lambda: pf.Sylvester(2, 1, kind="householder", reflections=2)),
+    *_global("Sylvester(triangular)", partial(pf.Sylvester, m=2, kind="triangular"), options={"compiles": False}),
+    Case("Sylvester(triangular, reverse)", lambda: pf.Sylvester(2, 1, kind="triangular", reverse=True)),
+    *_global("Householder", pf.Householder),
+    Case("Householder(reflections = 3)", lambda: pf.Householder(2, reflections=3), starts_at_identity=False),
+    *_global("Orthogonal(cayley)", pf.Orthogonal),
+    *_global("Orthogonal(exponential)", partial(pf.Orthogonal, kind="exponential")),
+    *_global("Triangular", pf.Triangular),
+    Case("Triangular(upper)", lambda: pf.Triangular(3, upper=True)),
+    *_global("QR", pf.QR),
+    Case("QR(reflections = 1)", lambda: pf.QR(3, reflections=1), starts_at_identity=False),
+    *_global("MatrixExponential", pf.MatrixExponential),
+    # As in torch, eps is added to the variance 1 at the start too.
+    *_global("BatchNorm", _batch_norm, starts_at_identity=False),
+    # The inverse is long to trace: once, with few units.
+    Case("BlockAutoregressive", lambda: pf.BlockAutoregressive(2, (2,), order=[1, 0])),
+    Case("BlockAutoregressive(two layers)", lambda: pf.BlockAutoregressive(3, (3, 2)), {"compiles": False}),
+    Case(
+        "BlockAutoregressive(context)",
+        lambda: pf.BlockAutoregressive(2, (2,), context_features=2, hidden_features=HIDDEN),
+        {"compiles": False},
+    ),
+    Case("BlockAutoregressive(one feature)", lambda: pf.BlockAutoregressive(1, (2,)), {"compiles": False}),
     Case("Permutation", lambda: pf.Permutation([2, 0, 1]), starts_at_identity=False),
     Case("Permutation.reverse", lambda: pf.Permutation.reverse(3), starts_at_identity=False),
     Case("Permutation.random", lambda: pf.Permutation.random(3), starts_at_identity=False),
@@ -183,6 +220,12 @@ RECIPES: dict[str, Callable[..., pf.Flow]] = {
     "nsf": pf.nsf,
     "nsf(autoregressive)": partial(pf.nsf, coupling=False),
     "planar": pf.planar,
+    "radial": pf.radial,
+    "sylvester": pf.sylvester,
+    "sylvester(householder)": partial(pf.sylvester, m=1, kind="householder"),
+    "sylvester(triangular)": partial(pf.sylvester, kind="triangular"),
+    "householder": pf.householder,
+    "bnaf": partial(pf.bnaf, hidden=(3,)),
 }
 
 

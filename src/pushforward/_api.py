@@ -3,18 +3,27 @@
 from pushforward.bases import Base, DiagonalNormal, GaussianMixture, StandardNormal, StudentT, Uniform
 from pushforward.bijections import (
     LU,
+    QR,
     ActNorm,
+    BatchNorm,
     Bijection,
     BijectionTransform,
+    BlockAutoregressive,
     Chain,
     Coupling,
     Elementwise,
     FromTorch,
+    Householder,
     Inverse,
     MaskedAutoregressive,
+    MatrixExponential,
+    Orthogonal,
     Permutation,
     Planar,
+    Radial,
     Standardize,
+    Sylvester,
+    Triangular,
 )
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
@@ -22,19 +31,22 @@ from pushforward.io import load, load_info, register, save
 from pushforward.nn import MLP, MaskedMLP, Parameters, Separate
 from pushforward.numerics import InversionWarning
 from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
-from pushforward.recipes import iaf, maf, nice, nsf, planar, real_nvp
+from pushforward.recipes import bnaf, householder, iaf, maf, nice, nsf, planar, radial, real_nvp, sylvester
 from pushforward.training import TrainResult, cosine, exponential, train
 from pushforward.transformers import Additive, Affine, InverseTransformer, RationalQuadratic, Transformer
 
 __all__ = [
     "LU",
     "MLP",
+    "QR",
     "ActNorm",
     "Additive",
     "Affine",
     "Base",
+    "BatchNorm",
     "Bijection",
     "BijectionTransform",
+    "BlockAutoregressive",
     "Chain",
     "Coupling",
     "DiagonalNormal",
@@ -43,27 +55,35 @@ __all__ = [
     "FlowDistribution",
     "FromTorch",
     "GaussianMixture",
+    "Householder",
     "Inverse",
     "InverseTransformer",
     "InversionWarning",
     "MaskedAutoregressive",
     "MaskedMLP",
+    "MatrixExponential",
     "MaximumLikelihood",
     "Objective",
+    "Orthogonal",
     "Parameters",
     "Permutation",
     "Planar",
+    "Radial",
     "RationalQuadratic",
     "ReverseKL",
     "Separate",
     "StandardNormal",
     "Standardize",
     "StudentT",
+    "Sylvester",
     "TrainResult",
     "Transformer",
+    "Triangular",
     "Uniform",
+    "bnaf",
     "cosine",
     "exponential",
+    "householder",
     "iaf",
     "load",
     "load_info",
@@ -71,8 +91,10 @@ __all__ = [
     "nice",
     "nsf",
     "planar",
+    "radial",
     "real_nvp",
     "register",
     "save",
+    "sylvester",
     "train",
 ]

@@ -4,8 +4,21 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from pushforward.bases import StandardNormal
-from pushforward.bijections import LU, Bijection, Chain, Coupling, Elementwise, MaskedAutoregressive, Planar
+from pushforward.bases import DiagonalNormal, StandardNormal
+from pushforward.bijections import (
+    LU,
+    Bijection,
+    BlockAutoregressive,
+    Chain,
+    Coupling,
+    Elementwise,
+    Householder,
+    MaskedAutoregressive,
+    Planar,
+    Radial,
+    Sylvester,
+)
+from pushforward.bijections.sylvester import Kind
 from pushforward.flow import Flow
 from pushforward.transformers import Additive, Affine, RationalQuadratic, Transformer
 
@@ -217,8 +230,157 @@ def planar(
     return Flow(Chain(*chain), StandardNormal(features))
 
 
+def radial(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 16,
+    hidden_features: Sequence[int] = (64, 64),
+) -> Flow:
+    """Radial layers.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of radial layers.
+        hidden_features: widths of the networks that make the parameters from the context.
+
+    Reference:
+        Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv 1505.05770.
+
+    Example:
+        >>> radial(features=2).log_prob(torch.ones(5, 2)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    chain = [
+        Radial(features, context_features=context_features, hidden_features=hidden_features) for _ in range(layers)
+    ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
+def sylvester(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 4,
+    hidden_features: Sequence[int] = (64, 64),
+    m: int | None = None,
+    kind: Kind = "orthogonal",
+) -> Flow:
+    """Sylvester layers; those of kind "triangular" count the features from the first and from the last in turn.
+
+    Draws, with their density, are cheap; the density of another point takes m scalar roots per layer.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of Sylvester layers.
+        hidden_features: widths of the networks that make the parameters from the context.
+        m: columns of each layer; by default as many as features.
+        kind: how the columns are made: "orthogonal", "householder" or "triangular".
+
+    Reference:
+        van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv 1803.05649.
+
+    Example:
+        >>> sylvester(features=3, m=2).log_prob(torch.ones(5, 3)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    chain = [
+        Sylvester(
+            features,
+            m,
+            kind=kind,
+            reverse=kind == "triangular" and k % 2 == 1,
+            context_features=context_features,
+            hidden_features=hidden_features,
+        )
+        for k in range(layers)
+    ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
+def householder(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 4,
+    hidden_features: Sequence[int] = (64, 64),
+    reflections: int = 2,
+) -> Flow:
+    """Products of Householder reflections on a normal with a learnable mean and variance of each feature.
+
+    As in the paper, the layers preserve volume: they turn the normal's axes, and the density for one context is a
+    normal of any covariance, and nothing else.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of layers.
+        hidden_features: widths of the networks that make the parameters from the context.
+        reflections: reflections of each layer; an even number starts at the identity.
+
+    Reference:
+        Tomczak and Welling, Improving Variational Auto-Encoders using Householder Flow, 2016, arXiv 1611.09630.
+
+    Example:
+        >>> householder(features=3).log_prob(torch.ones(5, 3)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    chain = [
+        Householder(features, reflections, context_features=context_features, hidden_features=hidden_features)
+        for _ in range(layers)
+    ]
+    base = DiagonalNormal(features, context_features=context_features, hidden_features=hidden_features)
+    return Flow(Chain(*chain), base)
+
+
+def bnaf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 2,
+    hidden_features: Sequence[int] = (64, 64),
+    hidden: Sequence[int] = (8, 8),
+) -> Flow:
+    """Block neural autoregressive layers from data to base, the order of the features reversed from one to the next.
+
+    The density is cheap; a draw takes one scalar root per feature and layer.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of block autoregressive layers.
+        hidden_features: widths of the networks that make the parameters from the context.
+        hidden: units per feature of each hidden layer.
+
+    Reference:
+        De Cao et al., Block Neural Autoregressive Flow, 2019, arXiv 1904.04676.
+
+    Example:
+        >>> bnaf(features=3).log_prob(torch.ones(5, 3)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    orders = [range(features), range(features - 1, -1, -1)]
+    chain = [
+        BlockAutoregressive(
+            features,
+            hidden,
+            context_features=context_features,
+            hidden_features=hidden_features,
+            order=orders[k % 2],
+        ).inv
+        for k in range(layers)
+    ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
 RECIPES: dict[str, Callable[..., Flow]] = {
-    recipe.__name__: recipe for recipe in (nice, real_nvp, maf, iaf, nsf, planar)
+    recipe.__name__: recipe for recipe in (nice, real_nvp, maf, iaf, nsf, planar, radial, sylvester, householder, bnaf)
 }
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from pushforward.bijections.base import Bijection
+from pushforward.bijections.orthogonal import paired_vectors
 from pushforward.nn import Parameters
+from pushforward.numerics import multiply, reflections, solve_triangular
 
 
 class Permutation(Bijection):
@@ -85,17 +87,14 @@ class LU(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_diagonal, bias = self._factors(context)
-        x = (lower @ (upper @ z.unsqueeze(-1))).squeeze(-1) if self.context_features else z @ (lower @ upper).mT
-        x = x + bias
+        one = lower.dim() == 2
+        x = (multiply(lower @ upper, z) if one else multiply(lower, multiply(upper, z))) + bias
         return x, log_diagonal.sum(-1).expand(x.shape[:-1])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_diagonal, bias = self._factors(context)
-        # Rows as one right-hand side: a whole batch at once where the factors are constant.
-        rows = (x - bias).unsqueeze(-2) if self.context_features else (x - bias).reshape(-1, self.features)
-        rows = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False, unitriangular=True)
-        rows = torch.linalg.solve_triangular(upper.mT, rows, upper=False, left=False)
-        z = rows.squeeze(-2) if self.context_features else rows.reshape(x.shape)
+        z = solve_triangular(lower, x - bias, upper=False, unitriangular=True)
+        z = solve_triangular(upper, z, upper=True)
         return z, -log_diagonal.sum(-1).expand(z.shape[:-1])
 
     def _factors(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,3 +103,167 @@ class LU(Bijection):
         lower = matrix.tril(-1) + torch.eye(self.features, dtype=matrix.dtype, device=matrix.device)
         upper = matrix.triu(1) + torch.diag_embed(log_diagonal.exp())
         return lower, upper, log_diagonal, bias
+
+
+class Triangular(Bijection):
+    """x = T z + b with T triangular, its diagonal positive.
+
+    Starts at the identity. In a chain of them and `Permutation`s it is the linear part of an autoregressive layer.
+
+    Args:
+        features: size of the event.
+        upper: T is upper triangular, rather than lower.
+        context_features: size of the context.
+        hidden_features: widths of the network that makes T and b from the context.
+
+    Reference:
+        Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference, 2021, arXiv 1912.02762,
+        section 3.1.3.
+
+    Example:
+        >>> Triangular(3, upper=True)(torch.ones(5, 3))[1].shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        upper: bool = False,
+        context_features: int = 0,
+        hidden_features: Sequence[int] = (64, 64),
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.upper = upper
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        # The diagonal of the matrix holds the logarithms of T's.
+        self.params = Parameters(
+            [torch.zeros(features, features), torch.zeros(features)], context_features, hidden_features
+        )
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        triangle, log_diagonal, bias = self._factors(context)
+        x = multiply(triangle, z) + bias
+        return x, log_diagonal.sum(-1).expand(x.shape[:-1])
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        triangle, log_diagonal, bias = self._factors(context)
+        z = solve_triangular(triangle, x - bias, upper=self.upper)
+        return z, -log_diagonal.sum(-1).expand(z.shape[:-1])
+
+    def _factors(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        matrix, bias = self.params(context)
+        log_diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        strict = matrix.triu(1) if self.upper else matrix.tril(-1)
+        return strict + torch.diag_embed(log_diagonal.exp()), log_diagonal, bias
+
+
+class QR(Bijection):
+    """x = Q R z + b with Q a product of Householder reflections and R upper triangular, its diagonal positive.
+
+    Starts at the identity. With as many reflections as features it reaches every linear map of positive determinant,
+    or of negative determinant if the number of reflections is odd.
+
+    Args:
+        features: size of the event.
+        reflections: how many, an even number to start at the identity; by default as many as features, or one more.
+        context_features: size of the context.
+        hidden_features: widths of the network that makes Q, R and b from the context.
+
+    Raises:
+        ValueError: for fewer than one reflection.
+
+    Reference:
+        Hoogeboom et al., Emerging Convolutions for Generative Normalizing Flows, 2019, arXiv 1901.11137.
+
+    Example:
+        >>> QR(3)(torch.ones(5, 3))[1].shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        reflections: int | None = None,
+        *,
+        context_features: int = 0,
+        hidden_features: Sequence[int] = (64, 64),
+    ) -> None:
+        super().__init__()
+        reflections = features + features % 2 if reflections is None else reflections
+        if reflections < 1:
+            raise ValueError(f"QR: expected reflections >= 1, got {reflections}")
+        self.features = features
+        self.reflections = reflections
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        # One matrix holds R, the logarithm of its diagonal on the diagonal.
+        start = [torch.zeros(features, features), torch.zeros(features), paired_vectors(reflections, features)]
+        self.params = Parameters(start, context_features, hidden_features)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        upper, log_diagonal, bias, u, s = self._factors(context)
+        if upper.dim() == 2:
+            x = multiply(upper - u.mT @ (s @ upper), z) + bias
+        else:
+            x = multiply(upper, z)
+            x = x - multiply(u.mT, multiply(s, x)) + bias
+        return x, log_diagonal.sum(-1).expand(x.shape[:-1])
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        upper, log_diagonal, bias, u, s = self._factors(context)
+        z = x - bias
+        z = solve_triangular(upper, z - multiply(s.mT, multiply(u, z)), upper=True)
+        return z, -log_diagonal.sum(-1).expand(z.shape[:-1])
+
+    def _factors(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        matrix, bias, vectors = self.params(context)
+        log_diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        return matrix.triu(1) + torch.diag_embed(log_diagonal.exp()), log_diagonal, bias, *reflections(vectors)
+
+
+class MatrixExponential(Bijection):
+    """x = exp(W) z + b; the log-determinant is the trace of W, and the inverse takes exp(-W).
+
+    Starts at the identity.
+
+    Args:
+        features: size of the event.
+        context_features: size of the context.
+        hidden_features: widths of the network that makes W and b from the context.
+
+    Reference:
+        Xiao and Liu, Generative Flows with Matrix Exponential, 2020, arXiv 2007.09651.
+
+    Example:
+        >>> MatrixExponential(3)(torch.ones(5, 3))[1].shape
+        torch.Size([5])
+    """
+
+    def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        self.features = features
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        self.params = Parameters(
+            [torch.zeros(features, features), torch.zeros(features)], context_features, hidden_features
+        )
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        matrix, bias = self.params(context)
+        x = multiply(torch.linalg.matrix_exp(matrix), z) + bias
+        return x, _trace(matrix).expand(x.shape[:-1])
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        matrix, bias = self.params(context)
+        z = multiply(torch.linalg.matrix_exp(-matrix), x - bias)
+        return z, -_trace(matrix).expand(z.shape[:-1])
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)

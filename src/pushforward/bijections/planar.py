@@ -1,4 +1,4 @@
-"""Maps that act along one direction."""
+"""Maps that act along one direction: a line, or the distance from a point."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
-from pushforward.numerics import solve_increasing
+from pushforward.numerics import positive, solve_increasing
 
 
 class Planar(Bijection):
@@ -52,15 +52,7 @@ class Planar(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         u, w, b, wu = self._constrained(context)
-
-        def along_w(a: Tensor) -> tuple[Tensor, Tensor]:
-            t = torch.tanh(a + b)
-            return a + wu * t, 1 + wu * (1 - t.square())
-
-        wx = (x * w).sum(-1)
-        wx, reach, start = torch.broadcast_tensors(wx, wu.abs(), -b)
-        # From its inflection point, Newton's method converges for this function, in some 10 steps.
-        t = torch.tanh(solve_increasing(along_w, wx, wx - reach, wx + reach, start=start, steps=32) + b)
+        t = torch.tanh(solve_tanh(1 + wu, (x * w).sum(-1) + b))
         return x - u * t.unsqueeze(-1), -torch.log1p(wu * (1 - t.square()))
 
     def _constrained(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -70,3 +62,82 @@ class Planar(Bijection):
         wu = F.elu(raw)
         along = (wu - raw) / w.square().sum(-1).clamp_min(torch.finfo(w.dtype).tiny)
         return u + along.unsqueeze(-1) * w, w, b, wu
+
+
+class Radial(Bijection):
+    r"""x = z + beta (z - z0) / (alpha + r), with r = |z - z0|, alpha > 0 and beta > -alpha.
+
+    The constraint makes the map one-to-one and onto. Its inverse needs one number, r, the positive root of the
+    quadratic r^2 + (alpha + beta - |x - z0|) r = alpha |x - z0|. Starts at the identity.
+
+    Args:
+        features: size of the event.
+        context_features: size of the context.
+        hidden_features: widths of the network that makes z0, alpha and beta from the context.
+
+    Reference:
+        Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv 1505.05770.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> layer = Radial(2)
+        >>> z = torch.randn(5, 2)
+        >>> z_again, _ = layer.inverse(layer(z)[0])
+        >>> torch.allclose(z, z_again, atol=1e-5)
+        True
+    """
+
+    def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        self.features = features
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        start = [torch.randn(features), torch.zeros(()), torch.zeros(())]
+        self.params = Parameters(start, context_features, hidden_features)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z0, alpha, gamma = self._constrained(context)
+        r = _norm(z - z0)
+        x = z0 + (z - z0) * ((gamma + r) / (alpha + r)).unsqueeze(-1)
+        return x, self._log_det(r, alpha, gamma)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z0, alpha, gamma = self._constrained(context)
+        distance = _norm(x - z0)
+        p = distance - gamma
+        # Of the two roots' formulas the one that adds numbers of one sign.
+        larger = 0.5 * (torch.where(p >= 0, p, -p) + (p.square() + 4 * alpha * distance).sqrt())
+        r = torch.where(p >= 0, larger, alpha * distance / larger)
+        z = z0 + (x - z0) * ((alpha + r) / (gamma + r)).unsqueeze(-1)
+        return z, -self._log_det(r, alpha, gamma)
+
+    def _log_det(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
+        across = ((gamma + r) / (alpha + r)).log()
+        along = (r * (r + 2 * alpha) + alpha * gamma).log() - 2 * (alpha + r).log()
+        return (self.features - 1) * across + along
+
+    def _constrained(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z0, alpha and gamma = alpha + beta, the positive number in which nothing cancels."""
+        z0, raw_alpha, raw_gamma = self.params(context)
+        alpha = positive(raw_alpha)
+        return z0, alpha, alpha * positive(raw_gamma)
+
+
+def solve_tanh(gain: Tensor, y: Tensor) -> Tensor:
+    """The root a of a + (gain - 1) tanh(a) = y, elementwise, for gain > 0, the slope at 0."""
+
+    def function(a: Tensor) -> tuple[Tensor, Tensor]:
+        t = torch.tanh(a)
+        return a + (gain - 1) * t, t.square() + gain * (1 - t.square())
+
+    y, reach = torch.broadcast_tensors(y, (gain - 1).abs())
+    # From its inflection point, Newton's method converges for this function, in some 10 steps.
+    return solve_increasing(function, y, y - reach, y + reach, start=torch.zeros_like(y), steps=32)
+
+
+def _norm(v: Tensor) -> Tensor:
+    """|v| over the last dimension, with the derivative 0 at 0."""
+    squared = v.square().sum(-1)
+    some = squared > 0
+    return torch.where(some, torch.where(some, squared, 1).sqrt(), 0)
