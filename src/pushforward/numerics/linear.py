@@ -14,7 +14,7 @@ def multiply(matrix: Tensor, rows: Tensor) -> Tensor:
 def solve_triangular(matrix: Tensor, rows: Tensor, *, upper: bool, unitriangular: bool = False) -> Tensor:
     """The z of A z = x for each row x, with A, `(*batch, n, n)`, triangular; under one matrix, a single solve."""
     one = matrix.dim() == 2
-    right = rows.reshape(-1, rows.shape[-1]) if one else rows.unsqueeze(-2)
+    right: Tensor = rows.reshape(-1, rows.shape[-1]) if one else rows.unsqueeze(-2)
     right = torch.linalg.solve_triangular(matrix.mT, right, upper=not upper, left=False, unitriangular=unitriangular)
     return right.reshape(rows.shape) if one else right.squeeze(-2)
 
@@ -23,19 +23,23 @@ def cayley(matrix: Tensor) -> Tensor:
     """The rotation (I + A)^-1 (I - A), A the skew matrix M - M^T, for M of shape `(*batch, n, n)`."""
     skew = matrix - matrix.mT
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.solve(eye + skew, eye - skew)
+    rotation: Tensor = torch.linalg.solve(eye + skew, eye - skew)
+    return rotation
 
 
 def rotation_exponential(matrix: Tensor) -> Tensor:
     """The rotation exp(M - M^T), for M of shape `(*batch, n, n)`."""
-    return torch.linalg.matrix_exp(matrix - matrix.mT)
+    rotation: Tensor = torch.linalg.matrix_exp(matrix - matrix.mT)
+    return rotation
 
 
 def orthonormal(matrix: Tensor) -> Tensor:
     """Gram and Schmidt's orthonormal columns of M, `(*batch, n, m)`, of rank m: the Q of M = Q R with diag(R) > 0."""
     q, r = torch.linalg.qr(matrix)
     # The signs that QR chooses jump with M; these do not.
-    return q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype).unsqueeze(-2)
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    columns: Tensor = q * signs.unsqueeze(-2)
+    return columns
 
 
 def reflections(vectors: Tensor) -> tuple[Tensor, Tensor]:
