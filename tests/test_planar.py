@@ -1,6 +1,7 @@
 """Planar, radial and Sylvester layers against autodiff, each other, and roots found by bisection."""
 
 import itertools
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
+from pushforward.bijections.planar import solve_tanh
 
 LAYERS: dict[str, Callable[[], pf.Bijection]] = {
     "Planar": lambda: pf.Planar(6),
@@ -154,3 +156,13 @@ def radial(z0: Tensor, alpha: float, ratio: float) -> pf.Radial:
     layer = pf.Radial(len(z0)).double()
     layer.params.set_(z0, *raw)
     return layer
+
+
+def test_tanh_root_where_tanh_is_one() -> None:
+    """The root that lies at y + 1 - gain exactly: found as fast as any other, so without a warning."""
+    y = torch.linspace(-40, 40, 10001, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for gain in (0.02, 0.9793701262351961, 7.0):
+            a = solve_tanh(torch.tensor(gain, dtype=torch.float64), y)
+            assert (a + (gain - 1) * torch.tanh(a) - y).abs().max() <= 1e-14 * 40

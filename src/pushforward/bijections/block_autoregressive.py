@@ -96,7 +96,9 @@ class BlockAutoregressive(Bijection):
         net = _Network(self, context)
 
         def offset(layer: int, a: Tensor) -> Tensor:
-            return F.linear(a.flatten(-2), net.below[layer]).unflatten(-1, (self.features, -1)) + net.bias[layer]
+            below = F.linear(a.flatten(-2), net.below[layer]).unflatten(-1, (self.features, -1))
+            preactivation: Tensor = below + net.bias[layer]
+            return preactivation
 
         x, log_slope, _ = net.evaluate(z.index_select(-1, self.sorting), slice(None), offset)
         return x.index_select(-1, self.restore), log_slope.sum(-1)

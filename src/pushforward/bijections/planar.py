@@ -131,7 +131,8 @@ def solve_tanh(gain: Tensor, y: Tensor) -> Tensor:
         t = torch.tanh(a)
         return a + (gain - 1) * t, t.square() + gain * (1 - t.square())
 
-    y, reach = torch.broadcast_tensors(y, (gain - 1).abs())
+    # A little wider than |gain - 1|: where tanh is 1 to the last digit, the root would lie on the end of the bracket.
+    y, reach = torch.broadcast_tensors(y, 1.125 * (gain - 1).abs())
     # From its inflection point, Newton's method converges for this function, in some 10 steps.
     return solve_increasing(function, y, y - reach, y + reach, start=torch.zeros_like(y), steps=32)
 

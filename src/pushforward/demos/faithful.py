@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from pushforward.demos.common import Outcome, layers_of, mean_and_error, path_from, write_results
-from pushforward.plotting import angle_colors, density_2d, save_figure, steps_density, steps_samples, window_of
+from pushforward.plotting import angle_colors, density_2d, save_figure, steps_samples, window_of
 from pushforward.tabular import write_csv
 from pushforward.tabular.fit import fit_table
+from pushforward.tabular.gaussians import fit_gaussians
 from pushforward.tabular.table import Table, read_table
 from pushforward.targets import faithful_path
 
@@ -50,8 +51,6 @@ def run(out: Path, *, flow: str = "nsf", steps: int = 1000, seed: int = 0, progr
     titles = ["base", *(f"{k + 1}: {type(layer).__name__}" for k, layer in enumerate(layers_of(model)))]
     windows = [window_of(points) for points in path]
     save_figure(steps_samples(path, titles, angle_colors(z), windows=windows), out / "steps.png")
-    log_probs = [step.log_prob for step in model.steps()]
-    save_figure(steps_density(log_probs, windows, titles, dtype=torch.float64), out / "steps_density.png")
 
     metrics = {
         "flow": flow,
@@ -66,13 +65,9 @@ def run(out: Path, *, flow: str = "nsf", steps: int = 1000, seed: int = 0, progr
 
 def _baselines(rest: np.ndarray, test: np.ndarray, seed: int) -> dict[str, torch.Tensor]:
     """The log-likelihood of each test row under mixtures of Gaussians that were fitted to the others."""
-    from sklearn.mixture import GaussianMixture
-
-    scores = {}
-    for name, components in (("Gaussian", 1), ("mixture of two Gaussians", 2)):
-        mixture = GaussianMixture(components, random_state=seed, n_init=5).fit(rest)
-        scores[name] = torch.as_tensor(mixture.score_samples(test))
-    return scores
+    counts = {"Gaussian": 1, "mixture of two Gaussians": 2}
+    x = torch.as_tensor(rest)
+    return {name: fit_gaussians(x, k, seed=seed).log_prob(torch.as_tensor(test)) for name, k in counts.items()}
 
 
 def _table(scores: dict[str, torch.Tensor]) -> list[str]:

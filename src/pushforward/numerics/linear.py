@@ -37,7 +37,9 @@ def orthonormal(matrix: Tensor) -> Tensor:
     """Gram and Schmidt's orthonormal columns of M, `(*batch, n, m)`, of rank m: the Q of M = Q R with diag(R) > 0."""
     q, r = torch.linalg.qr(matrix)
     # The signs that QR chooses jump with M; these do not.
-    return q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype).unsqueeze(-2)
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    columns: Tensor = q * signs.unsqueeze(-2)
+    return columns
 
 
 def reflections(vectors: Tensor) -> tuple[Tensor, Tensor]:

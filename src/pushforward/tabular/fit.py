@@ -1,6 +1,8 @@
 """A flow for a numeric table, in the table's own units."""
 
+import inspect
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +54,7 @@ def fit_table(
     z, log_det = standardize.inverse(x)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inner = RECIPES[flow](len(table.columns), hidden_features=_widths(len(x)))
+        inner = RECIPES[flow](len(table.columns), **_sizes(flow, len(x)))
     batch_size = min(max(len(x) // 8, 32), 512)
     result = pf.train(
         pf.MaximumLikelihood(inner),
@@ -63,7 +65,7 @@ def fit_table(
         ema=0.98,
         validation=0.1,
         validate_every=20,
-        patience=10,
+        patience=5,
         seed=seed,
         progress=progress,
     )
@@ -72,10 +74,11 @@ def fit_table(
     return whole, _in_units(result, -log_det[0].item())
 
 
-def _widths(rows: int) -> tuple[int, int]:
-    """Width of the conditioners: as many units as some hundreds of rows can teach, at most 128."""
+def _sizes(flow: str, rows: int) -> dict[str, Any]:
+    """As many units as some hundreds of rows can teach, at most 128, and fewer layers for less than a thousand."""
     width = 2 ** round(math.log2(np.clip(math.sqrt(4 * rows), 16, 128)))
-    return width, width
+    layers = inspect.signature(RECIPES[flow]).parameters["layers"].default
+    return {"layers": layers if rows >= 1000 else math.ceil(0.6 * layers), "hidden_features": (width, width)}
 
 
 def _in_units(result: pf.TrainResult, log_scale: float) -> pf.TrainResult:
