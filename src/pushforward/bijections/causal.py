@@ -140,4 +140,5 @@ class TransformerAutoregressive(Bijection):
         return tokens.index_select(-2, self.restore).reshape(like.shape)
 
     def _split(self, h: Tensor) -> Tensor:
-        return h.unflatten(-1, (self.per_token, self.transformer.num_params))
+        params: Tensor = h.unflatten(-1, (self.per_token, self.transformer.num_params))
+        return params

@@ -242,7 +242,7 @@ class _PartsConstraint(constraints.Constraint):
             batch = found.dim() - (self.piece_dim - part.event_dim)
             found = found.reshape(*found.shape[:batch], -1).all(-1)
             inside = found if inside is None else inside & found
-        assert inside is not None
+        assert isinstance(inside, Tensor)
         return inside
 
 

@@ -319,7 +319,8 @@ def _to_lower(values: Tensor, d: int, offset: int) -> Tensor:
     i = torch.arange(d, device=values.device).unsqueeze(-1)
     j = torch.arange(d, device=values.device)
     place = torch.where(j <= i + offset, i * (i + 1 + 2 * offset) // 2 + j, values.shape[-1])
-    return F.pad(values, (0, 1)).index_select(-1, place.flatten()).unflatten(-1, (d, d))
+    lower: Tensor = F.pad(values, (0, 1)).index_select(-1, place.flatten()).unflatten(-1, (d, d))
+    return lower
 
 
 def _from_lower(matrix: Tensor, offset: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ class ConvexMLP(nn.Module):
     def derivatives(self, z: Tensor, coefficients: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, Tensor]:
         """Gradient, `(*batch, in_features)`, and Hessian, `(*batch, in_features, in_features)`, of F at `z`."""
         (curvature, linear, output, *biases), between = coefficients
-        weights = [layer.weight for layer in self.inputs]
+        weights = [cast(Tensor, layer.weight) for layer in self.inputs]
         layers = self._preactivations(z, biases, between)
         slopes = [torch.sigmoid(a) for a in layers]
         jacobians = [weights[0]]  # of the preactivations

@@ -99,12 +99,12 @@ def log_spectral_norm(weight: Tensor, squarings: int = SQUARINGS) -> Tensor:
     """
     tiny = torch.finfo(weight.dtype).tiny
     power = weight @ weight.mT if weight.shape[0] < weight.shape[1] else weight.mT @ weight
-    total: Tensor | float = 0.0
+    total = power.new_zeros(())
     for k in range(squarings + 1):
         if k:
             power = power @ power
         norm = (power.square().sum() + tiny).sqrt()
         power = power / norm
         total = 2 * total + norm.log()
-    assert isinstance(total, Tensor)
-    return total / 2 ** (squarings + 1)
+    log_norm: Tensor = total / 2 ** (squarings + 1)
+    return log_norm

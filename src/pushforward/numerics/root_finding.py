@@ -200,7 +200,8 @@ def _damped_newton(
 
     def unsolved(t: Tensor, size: Tensor, step: Tensor) -> Tensor:
         small_step = _size(step) <= eps**0.6 * (1 + _size(t))
-        return ~(small_step | (size <= 64 * eps * (1 + _size(y))))
+        solved: Tensor = small_step | (size <= 64 * eps * (1 + _size(y)))
+        return ~solved
 
     def improve(
         k: Step, t: Tensor, size: Tensor, step: Tensor, scale: Tensor, going: Tensor
