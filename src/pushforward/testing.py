@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 
 from pushforward.bases import Base, StandardNormal
 from pushforward.bijections import Bijection
@@ -83,8 +83,8 @@ def check_bijection(
 
     In float64, with the parameters moved away from their start: round trips both ways; both log-determinants against
     the Jacobian that autodiff finds; first derivatives in input, context and parameters, and second ones, both ways,
-    against finite differences; every batch shape; broadcast of the context; far tails; save and load; deepcopy;
-    full-graph compilation. In float32: dtype and round trip. For a map onto a surface, whose x has more numbers than
+    against finite differences; every batch shape; `torch.func.vmap` and gradients per sample; broadcast of the context;
+    far tails; save and load; deepcopy; full-graph compilation. In float32: dtype and round trip. For a map onto a surface, whose x has more numbers than
     its z, the determinants are those of `Bijection.chart` of x, and derivatives of the inverse are taken along the
     surface; of a map from a surface, check the `.inv`.
 
@@ -125,6 +125,7 @@ def check_bijection(
         suite.run("batch shapes", suite.check_batch_shapes)
         suite.run("float32", suite.check_float32)
         suite.run("deepcopy", suite.check_deepcopy)
+        suite.run("function transforms", suite.check_function_transforms)
         if layer.context_features:
             suite.run("context", suite.check_context)
         if tail is not None:
@@ -350,6 +351,35 @@ class _BijectionSuite(_Suite):
     def check_deepcopy(self) -> None:
         again = copy.deepcopy(self.layer)
         self.below("deepcopy", again(self.z, self.context)[0] - self.x, 0.0)
+
+    def check_function_transforms(self) -> None:
+        """`torch.func.vmap` over rows, and the gradient of each row in the parameters against that of the row alone."""
+        weights = dict(self.layer.named_parameters())
+        for direction, value in (("forward", self.z), ("inverse", self.x)):
+            module = _Direction(self.layer, direction)
+            prefixed = {f"layer.{name}": weight for name, weight in weights.items()}
+
+            def call(
+                weights: dict[str, Tensor], value: Tensor, context: Tensor | None, module: _Direction = module
+            ) -> tuple[Tensor, Tensor]:
+                result: tuple[Tensor, Tensor] = functional_call(module, weights, (value, context))
+                return result
+
+            def total(weights: dict[str, Tensor], value: Tensor, context: Tensor | None) -> Tensor:
+                return sum(t.sum() for t in call(weights, value, context))  # type: ignore[return-value]  # noqa: B023
+
+            over_rows = (None, 0, 0 if self.context is not None else None)
+            expected = call(prefixed, value, self.context)
+            for found, whole in zip(vmap(call, over_rows)(prefixed, value, self.context), expected, strict=True):
+                self.below(f"{direction} under vmap", _relative(found, whole), 1e-10)
+            if not prefixed:
+                continue
+            of_rows = vmap(grad(total), over_rows)(prefixed, value, self.context)
+            row = total(prefixed, value[1], self.context[1] if self.context is not None else None)
+            of_row = torch.autograd.grad(row, list(prefixed.values()), allow_unused=True)
+            for name, alone in zip(prefixed, of_row, strict=True):
+                alone = torch.zeros_like(prefixed[name]) if alone is None else alone
+                self.below(f"{direction} gradient per sample in {name}", _relative(of_rows[name][1], alone), 1e-8)
 
     def check_save(self) -> None:
         again = _saved_and_loaded(Flow(self.layer, _base_for(self.layer, self.event))).bijection
