@@ -67,7 +67,7 @@ NEAR_IDENTITY = (
     "Moebius",
 )
 TRANSFORMER_OPTIONS: dict[str, dict[str, Any]] = {
-    "TailTransform": {"tail": 5.0},  # exp(lambda z^2 / 2), and h may grow with what conditions it
+    "TailTransform": {"tail": 2.0},  # autoregressive, sizes exp(lambda z^2 / 2) with lambda made of such sizes
 }
 
 
