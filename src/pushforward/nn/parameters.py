@@ -44,6 +44,9 @@ class Parameters(nn.Module):
         if self.network is not None:
             flat = flat + self.network(context)
         parts = flat.split(self.sizes, dim=-1)
+        if torch.compiler.is_compiling():
+            # The loop of a numerical inverse may not close over two views of one tensor.
+            parts = tuple(part.clone() for part in parts)
         return tuple(part.reshape(flat.shape[:-1] + shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     @torch.no_grad()

@@ -1,11 +1,8 @@
 """Quadrature on [0, 1]."""
 
-from functools import cache
-
 import numpy as np
 
 
-@cache
 def gauss_legendre(count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Nodes and weights on [0, 1], exact for polynomials up to degree 2 count - 1.
 

@@ -52,10 +52,11 @@ class UnconstrainedMonotone(LinearTails):
         self.bound = bound
         self.min_slope = min_slope
         self.num_params = 3 * hidden + 2
+        self._rules = gauss_legendre(nodes), gauss_legendre(2)
 
     def inner(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         z0 = z.detach()
-        (t, w), (t_step, w_step) = (_on(z, gauss_legendre(n)) for n in (self.nodes, 2))
+        (t, w), (t_step, w_step) = (_on(z, rule) for rule in self._rules)
         # The step from z0 to z is zero: it carries the derivatives in z, up to the fourth, that quadrature would blur.
         step = (z - z0).unsqueeze(-1)
         start = z0.unsqueeze(-1)

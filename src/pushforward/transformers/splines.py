@@ -189,9 +189,10 @@ class CubicSpline(LinearTails):
         w, v = z1 - z0, x1 - x0
         u = (x_safe - x0) / v
         s = v / w
+        one, d0_share, d1_share = torch.ones_like(s), d0 / s, d1 / s
         # The share of the bin's width at the share u of its height.
         xi = solve_increasing(
-            lambda xi: _cubic(xi, torch.ones_like(s), d0 / s, d1 / s),
+            lambda xi: _cubic(xi, one, d0_share, d1_share),
             u,
             torch.zeros_like(u),
             torch.ones_like(u),
