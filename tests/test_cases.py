@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from cases import BASES, BIJECTIONS, FLOWS, HIDDEN, RECIPE_GRIDS, RECIPES, TRANSFORMERS, Case
+from torch.distributions import constraints
 
 import pushforward as pf
 from pushforward.targets import TwoMoons
@@ -75,6 +76,34 @@ def test_starts_at_the_identity(case: Case) -> None:
     x, log_det = layer(z, context)
     assert torch.allclose(x, z, rtol=0, atol=1e-6)  # constants are made in float32
     assert torch.allclose(log_det, torch.zeros_like(log_det), rtol=0, atol=1e-5)
+
+
+def _stacks(case: Case) -> bool:
+    """Maps a space onto itself; and tails made heavier twenty times over are beyond any float."""
+    layer = case.build()
+    shape = layer.event_shape or case.options.get("event_shape")
+    return (
+        "Tail" not in case.name
+        and shape == layer.forward_shape(shape)
+        and {layer.domain, layer.codomain} == {constraints.real}
+    )
+
+
+@pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.name in THOROUGH and _stacks(c)], ids=lambda c: c.name)
+def test_twenty_layers_stay_finite(case: Case) -> None:
+    """Both ways, in float32, at three standard deviations, away from the start."""
+    torch.manual_seed(0)
+    chain = pf.Chain(*(case.build() for _ in range(20)))
+    with torch.no_grad():
+        for parameter in chain.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    shape = chain.event_shape or case.options["event_shape"]
+    context = torch.randn(64, chain.context_features) if chain.context_features else None
+    value = 3 * torch.randn(64, *shape).sign()
+    for direction in (chain, chain.inverse):
+        found, log_det = direction(value, context)
+        assert found.isfinite().all()
+        assert log_det.isfinite().all()
 
 
 def _public(base: type) -> set[type]:
