@@ -16,9 +16,7 @@ app = App(name="pushforward", help="Normalizing flows: fit, sample and score tab
 demo = App(name="demo", help="Teaching demos; each writes pictures, the model and its figures to a folder.")
 app.command(demo)
 
-FlowName = Annotated[
-    str, Parameter(help="Recipe: nice, real_nvp, maf, iaf, nsf, planar, radial, sylvester, householder or bnaf.")
-]
+FlowName = Annotated[str, Parameter(help="Recipe, as nsf, maf or planar; a wrong name gets the list of all.")]
 Out = Annotated[Path, Parameter(help="Folder to write to.")]
 Seed = Annotated[int, Parameter(help="Seed of everything random.")]
 
