@@ -80,11 +80,22 @@ LAYERS: dict[str, Note] = {
     "BatchNorm": ("", LINEAR, "deep flows of data; frozen when evaluated"),
     "Standardize": ("", LINEAR, "units of a table as part of the model"),
 }
-SUPPORTS = (
-    "Exp Softplus GreaterThan LessThan Power Sigmoid Interval Tanh Simplex Ordered Cholesky PositiveDefinite "
-    "CorrCholesky"
-).split()
-GLUE = "Chain Inverse Independent Concatenate Stack FromTorch".split()
+SUPPORTS = [
+    "Exp",
+    "Softplus",
+    "GreaterThan",
+    "LessThan",
+    "Power",
+    "Sigmoid",
+    "Interval",
+    "Tanh",
+    "Simplex",
+    "Ordered",
+    "Cholesky",
+    "PositiveDefinite",
+    "CorrCholesky",
+]
+GLUE = ["Chain", "Inverse", "Independent", "Concatenate", "Stack", "FromTorch"]
 
 HEAD = "| name | x = f(z) | closed form | the other way | conditional | tails | good for | paper (arXiv) |"
 INTRO = """# Choosing a flow

@@ -25,7 +25,7 @@ def run(
     Args:
         out: folder to write to.
         flow: "planar" for the course's 16 planar layers, 40 draws a step and RMSprop of rate 0.01 decayed by 0.999, or
-            any other recipe, with 256 draws a step and Adam of rate 5e-3 on a cosine schedule.
+            any other recipe, with 256 draws a step and Adam of rate 1e-3 on a cosine schedule.
         steps: number of steps; by default 10,000 for "planar" and 3,000 for the others.
         seed: of weights and draws.
         progress: show a progress bar; by default only on a terminal.
@@ -41,7 +41,7 @@ def run(
         {"max_steps": steps or 10_000, "optimizer": partial(torch.optim.RMSprop, lr=0.01), "clip": None}
         | {"schedule": pf.exponential(0.999)}
         if course
-        else {"max_steps": steps or 3_000, "learning_rate": 5e-3, "ema": 0.99}
+        else {"max_steps": steps or 3_000, "learning_rate": 1e-3, "ema": 0.99}
     )
     generator = torch.Generator().manual_seed(seed + 1)
     z = torch.randn(1000, 2, generator=generator)
