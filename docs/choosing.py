@@ -39,6 +39,7 @@ RECIPES: dict[str, Note] = {
     "bnaf": ("scalar roots", LINEAR, "sharp densities of few features; both gaps and modes"),
     "residual_flow": ("damped Newton steps", LINEAR, "no masks and no split; smooth global maps"),
     "convex_potential": ("damped Newton steps", LINEAR, "optimal-transport maps"),
+    "glow": ("", LINEAR, "images: `pf.glow((channels, height, width))`"),
     "tarflow": ("x one token after the other", LINEAR, "sequences and images in tokens, where there is much data"),
 }
 TRANSFORMERS: dict[str, Note] = {
@@ -80,6 +81,14 @@ LAYERS: dict[str, Note] = {
     "BatchNorm": ("", LINEAR, "deep flows of data; frozen when evaluated"),
     "Standardize": ("", LINEAR, "units of a table as part of the model"),
 }
+IMAGES: dict[str, Note] = {
+    "Squeeze": ("", LINEAR, "pixels to channels, between scales"),
+    "Pixelwise": ("the bijection's", OWN, "`ActNorm` or any map of the channels at each pixel"),
+    "InvertibleConv": ("", LINEAR, "mixing channels"),
+    "ImageCoupling": ("the transformer's", OWN, "checkerboard and channel couplings, convolutional conditioners"),
+    "MultiScale": ("the levels'", OWN, "half of the channels leaves after each scale"),
+}
+SURJECTIONS = ["Augmented", "Dequantized", "Absolute", "Sorted"]
 SUPPORTS = [
     "Exp",
     "Softplus",
@@ -115,9 +124,18 @@ def page() -> str:
     text = "Scalar increasing maps, for `Elementwise`, `Coupling` and `MaskedAutoregressive`, which make h."
     parts.append(_table("Transformers", text, TRANSFORMERS, _class_facts))
     parts.append(_table("Layers", "To compose with `pf.Chain`.", LAYERS, _class_facts))
+    text = "Events of shape (channels, height, width)."
+    parts.append(_table("Image layers", text, IMAGES, _class_facts))
     rows = "\n".join(f"| `{name}` | {_first(getattr(pf, name))} |" for name in SUPPORTS)
     text = "Without parameters; `pf.biject_to(constraint)` picks one for a constraint of torch."
     parts.append(f"## Maps between supports\n\n{text}\n\n| name | x = f(z) |\n|---|---|\n{rows}\n")
+    text = "Not one-to-one: no `log_prob`, but `log_prob_bound`, a lower bound that rises to the truth with its draws."
+    rows = "\n".join(
+        f"| `{name}` | {_first(getattr(pf, name))} | {_papers(getattr(pf, name))} |" for name in SURJECTIONS
+    )
+    parts.append(
+        f"## Bounds on the likelihood\n\n{text}\n\n| name | x = g(y) | paper (arXiv) |\n|---|---|---|\n{rows}\n"
+    )
     rows = "\n".join(f"| `{name}` | {_first(getattr(pf, name))} |" for name in GLUE)
     parts.append(f"## Compositions\n\n| name | what |\n|---|---|\n{rows}\n")
     return "\n".join(parts)
@@ -143,7 +161,8 @@ def _table(title: str, text: str, notes: dict[str, Note], facts: Callable[[str],
 
 def _recipe_facts(name: str) -> tuple[Any, str, bool]:
     recipe = getattr(recipes, name)
-    return recipe, _closed(recipe(2).bijection.cheap), "context_features" in inspect.signature(recipe).parameters
+    flow = recipe((1, 4, 4) if name == "glow" else 2)
+    return recipe, _closed(flow.bijection.cheap), "context_features" in inspect.signature(recipe).parameters
 
 
 def _class_facts(name: str) -> tuple[Any, str, bool]:
@@ -151,6 +170,8 @@ def _class_facts(name: str) -> tuple[Any, str, bool]:
     parameters = inspect.signature(cls).parameters
     if issubclass(cls, pf.Transformer):
         return cls, _closed(cls.cheap), True
+    if "bijection" in parameters or name == "MultiScale":
+        return cls, "its parts'", True
     if "transformer" in parameters:
         return cls, "x to z" if "Autoregressive" in name else "the transformer's", True
     return cls, _closed(cls.cheap), "context_features" in parameters

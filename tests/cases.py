@@ -352,6 +352,46 @@ BIJECTIONS += [
 ]
 
 
+_IMAGE = {"context_features": 2, "hidden_features": HIDDEN}
+
+BIJECTIONS += [
+    Case("Squeeze", lambda: pf.Squeeze(1, 2, 4), starts_at_identity=False),
+    Case("Squeeze.inv", lambda: pf.Squeeze(1, 2, 4).inv, starts_at_identity=False),
+    Case("Pixelwise(ActNorm)", lambda: pf.Pixelwise(pf.ActNorm(2), 2, 3)),
+    Case("Pixelwise(Planar, context)", lambda: pf.Pixelwise(pf.Planar(2, **_IMAGE), 2, 1)),
+    Case("InvertibleConv", lambda: pf.InvertibleConv(3, 1, 2)),
+    Case("InvertibleConv(context)", lambda: pf.InvertibleConv(2, 2, 2, **_IMAGE)),
+    Case(
+        "ImageCoupling(channels)",
+        lambda: pf.ImageCoupling(pf.channel_mask(3, 2, 2), pf.Affine(), hidden_channels=4),
+    ),
+    Case(
+        "ImageCoupling(checkerboard, context)",
+        lambda: pf.ImageCoupling(
+            pf.checkerboard_mask(1, 2, 4, flip=True), pf.Affine(), context_features=2, hidden_channels=4
+        ),
+    ),
+    Case(
+        "ImageCoupling(spline, user's conditioner)",
+        lambda: pf.ImageCoupling(
+            pf.channel_mask(2, 2, 2), pf.RationalQuadratic(bins=3, bound=3.0), conditioner=nn.Conv2d(1, 8, 1)
+        ),
+        starts_at_identity=False,
+    ),
+    Case(
+        "MultiScale",
+        lambda: pf.MultiScale(
+            pf.Chain(pf.InvertibleConv(4, 1, 1), pf.Squeeze(1, 2, 2).inv),
+            pf.Chain(
+                pf.ImageCoupling(pf.channel_mask(2, 2, 2), pf.Affine(), context_features=2, hidden_channels=4),
+                pf.InvertibleConv(2, 2, 2),
+            ),
+        ),
+        starts_at_identity=False,
+    ),
+]
+
+
 BASES: dict[str, Callable[[], pf.Base]] = {
     "StandardNormal": partial(pf.StandardNormal, 2),
     "StandardNormal(one feature)": partial(pf.StandardNormal, 1),
@@ -425,6 +465,21 @@ FLOWS: list[Case] = [
         "tarflow((2, 2), 0)", lambda: pf.tarflow((2, 2), layers=2, hidden_features=HIDDEN, width=8), {"compiles": False}
     ),
     *(_on_base(name) for name in BASES),
+    *(
+        Case(
+            f"glow({features}, {c})",
+            partial(pf.glow, features, c, layers=2, levels=levels, hidden_features=HIDDEN, hidden_channels=4),
+            {"compiles": c > 0},
+        )
+        for features, c, levels in (((1, 2, 2), 0, 1), ((2, 4, 4), 3, 2))
+    ),
+    Case(
+        "Flow onto an interval",
+        lambda: pf.Flow(pf.Chain(pf.LU(1), pf.Interval(-1.0, 2.0)), pf.StandardNormal(1)),
+        {"grid": torch.linspace(-1.1, 2.1, 3201, dtype=torch.float64)},
+    ),
+    Case("Flow onto a simplex", lambda: pf.Flow(pf.Chain(pf.LU(3), pf.Simplex()), pf.StandardNormal(3))),
+    Case("Flow onto matrices", lambda: pf.Flow(pf.Chain(pf.LU(3), pf.PositiveDefinite()), pf.StandardNormal(3))),
     Case(
         "Flow with an embedding",
         lambda: pf.Flow(

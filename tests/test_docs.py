@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 
 import pushforward as pf
-from pushforward.recipes import RECIPES
+from pushforward import recipes, surjections
 
 DOCS = Path(__file__).parents[1] / "docs"
 spec = importlib.util.spec_from_file_location("choosing", DOCS / "choosing.py")
@@ -22,11 +22,13 @@ def test_choosing_is_current() -> None:
 
 
 def test_choosing_is_complete() -> None:
-    assert set(choosing.RECIPES) == set(RECIPES)
+    made = {n for n, f in vars(recipes).items() if inspect.isfunction(f) and f.__module__ == recipes.__name__}
+    assert set(choosing.RECIPES) == {n for n in made if not n.startswith("_")}
+    assert set(choosing.SURJECTIONS) == set(surjections.__all__) - {"SurjectiveFlow"}
     public = {
         name
         for name in pf._api.__all__
         if inspect.isclass(cls := getattr(pf, name)) and issubclass(cls, pf.Bijection | pf.Transformer)
     }
-    listed = [*choosing.TRANSFORMERS, *choosing.LAYERS, *choosing.SUPPORTS, *choosing.GLUE]
+    listed = [*choosing.TRANSFORMERS, *choosing.LAYERS, *choosing.IMAGES, *choosing.SUPPORTS, *choosing.GLUE]
     assert sorted(listed) == sorted(public - BASE_CLASSES)

@@ -18,12 +18,18 @@ from pushforward.bijections import (
     Coupling,
     Elementwise,
     Householder,
+    ImageCoupling,
+    InvertibleConv,
     MaskedAutoregressive,
+    MultiScale,
+    Pixelwise,
     Planar,
     Radial,
     Residual,
+    Squeeze,
     Sylvester,
     TransformerAutoregressive,
+    channel_mask,
 )
 from pushforward.bijections.sylvester import Kind
 from pushforward.flow import Flow
@@ -874,6 +880,70 @@ def tarflow(
         for k in range(layers)
     ]
     return Flow(Chain(*chain), StandardNormal(features))
+
+
+def glow(
+    features: tuple[int, int, int],
+    context_features: int = 0,
+    *,
+    levels: int = 2,
+    layers: int = 4,
+    hidden_features: Sequence[int] = (64, 64),
+    hidden_channels: int = 64,
+    log_scale_bound: float = 5.0,
+) -> Flow:
+    """For images: at each level a squeeze, then layers of ActNorm, 1 x 1 convolution and affine coupling of channels.
+
+    Half of the channels leaves to the base after each level but the last. The base is a vector.
+
+    Args:
+        features: shape of x, (channels, height, width); height and width divisible by 2**levels.
+        context_features: size of the context.
+        levels: number of scales.
+        layers: number of couplings at each level.
+        hidden_features: widths of the networks that make the global parameters from the context.
+        hidden_channels: channels of the couplings' convolutional networks.
+        log_scale_bound: bound of the log-scale of each coupling.
+
+    Reference:
+        Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, arXiv 1807.03039.
+
+    Example:
+        >>> glow((3, 4, 4), layers=1, hidden_channels=8).sample(5).shape
+        torch.Size([5, 3, 4, 4])
+    """
+    if not isinstance(features, Sequence) or len(features) != 3:
+        raise ValueError(f"glow: expected features, the shape (channels, height, width) of x, got {features}")
+    channels, height, width = features
+    _check(min(features), context_features, min(levels, layers))
+    if height % 2**levels or width % 2**levels:
+        raise ValueError(
+            f"glow: expected height and width divisible by 2**levels = {2**levels}, got features={tuple(features)}"
+        )
+    parts: list[Bijection] = []
+    for _ in range(levels):
+        unsqueeze = Squeeze(channels, height, width).inv
+        channels, height, width = 4 * channels, height // 2, width // 2
+        chain: list[Bijection] = []
+        for k in range(layers):
+            chain += [
+                ImageCoupling(
+                    channel_mask(channels, height, width, flip=k % 2 == 1),
+                    Affine(log_scale_bound),
+                    context_features=context_features,
+                    hidden_channels=hidden_channels,
+                ),
+                InvertibleConv(
+                    channels, height, width, context_features=context_features, hidden_features=hidden_features
+                ),
+                Pixelwise(
+                    ActNorm(channels, context_features=context_features, hidden_features=hidden_features), height, width
+                ),
+            ]
+        parts.append(Chain(*chain, unsqueeze))
+        channels //= 2
+    bijection = MultiScale(*reversed(parts))
+    return Flow(bijection, StandardNormal(bijection.event_shape or ()))
 
 
 RECIPES: dict[str, Callable[..., Flow]] = {

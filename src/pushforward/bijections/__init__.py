@@ -9,6 +9,15 @@ from pushforward.bijections.convex_potential import ConvexPotential
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
 from pushforward.bijections.fixed import Exp, GreaterThan, Interval, LessThan, Power, Sigmoid, Softplus, Tanh
+from pushforward.bijections.image import (
+    ImageCoupling,
+    InvertibleConv,
+    MultiScale,
+    Pixelwise,
+    Squeeze,
+    channel_mask,
+    checkerboard_mask,
+)
 from pushforward.bijections.linear import LU, QR, MatrixExponential, Permutation, Triangular
 from pushforward.bijections.normalization import ActNorm, BatchNorm, Standardize
 from pushforward.bijections.orthogonal import Householder, Orthogonal
@@ -38,15 +47,19 @@ __all__ = [
     "FromTorch",
     "GreaterThan",
     "Householder",
+    "ImageCoupling",
     "Independent",
     "Interval",
     "Inverse",
+    "InvertibleConv",
     "LessThan",
     "MaskedAutoregressive",
     "MatrixExponential",
+    "MultiScale",
     "Ordered",
     "Orthogonal",
     "Permutation",
+    "Pixelwise",
     "Planar",
     "PositiveDefinite",
     "Power",
@@ -55,6 +68,7 @@ __all__ = [
     "Sigmoid",
     "Simplex",
     "Softplus",
+    "Squeeze",
     "Stack",
     "Standardize",
     "Sylvester",
@@ -62,4 +76,6 @@ __all__ = [
     "TransformerAutoregressive",
     "Triangular",
     "biject_to",
+    "channel_mask",
+    "checkerboard_mask",
 ]

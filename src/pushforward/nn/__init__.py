@@ -1,6 +1,7 @@
 """Conditioners: the modules that make parameters."""
 
 from pushforward.nn.causal import CausalTransformer
+from pushforward.nn.conv import ConvNet
 from pushforward.nn.convex import ConvexMLP
 from pushforward.nn.lipschitz import LipschitzMLP
 from pushforward.nn.masked import MaskedMLP
@@ -12,6 +13,7 @@ from pushforward.nn.separate import Separate
 __all__ = [
     "MLP",
     "CausalTransformer",
+    "ConvNet",
     "ConvexMLP",
     "LipschitzMLP",
     "MaskedMLP",
