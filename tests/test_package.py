@@ -25,7 +25,7 @@ LAYERS: dict[str, list[str]] = {
     "distribution": ["flow"],  # for its type alone
     "flow": ["bases", "bijections", "distribution", "numerics"],
     "recipes": ["bases", "bijections", "flow", "nn", "transformers"],
-    "objectives": ["flow"],
+    "objectives": ["bijections", "flow"],
     "training": ["files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "nn", "transformers"],
 }

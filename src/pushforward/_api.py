@@ -7,6 +7,7 @@ from pushforward.bijections import (
     Bijection,
     BijectionTransform,
     Chain,
+    Continuous,
     Coupling,
     Elementwise,
     FromTorch,
@@ -19,10 +20,10 @@ from pushforward.bijections import (
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.io import load, load_info, register, save
-from pushforward.nn import MLP, MaskedMLP, Parameters, Separate
+from pushforward.nn import MLP, MaskedMLP, Parameters, Separate, Velocity
 from pushforward.numerics import InversionWarning
-from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
-from pushforward.recipes import iaf, maf, nice, nsf, planar, real_nvp
+from pushforward.objectives import FlowMatching, MaximumLikelihood, Objective, ReverseKL
+from pushforward.recipes import cnf, ffjord, iaf, maf, nice, nsf, planar, real_nvp
 from pushforward.training import TrainResult, cosine, exponential, train
 from pushforward.transformers import Additive, Affine, InverseTransformer, RationalQuadratic, Transformer
 
@@ -36,11 +37,13 @@ __all__ = [
     "Bijection",
     "BijectionTransform",
     "Chain",
+    "Continuous",
     "Coupling",
     "DiagonalNormal",
     "Elementwise",
     "Flow",
     "FlowDistribution",
+    "FlowMatching",
     "FromTorch",
     "GaussianMixture",
     "Inverse",
@@ -62,8 +65,11 @@ __all__ = [
     "TrainResult",
     "Transformer",
     "Uniform",
+    "Velocity",
+    "cnf",
     "cosine",
     "exponential",
+    "ffjord",
     "iaf",
     "load",
     "load_info",

@@ -3,6 +3,7 @@
 from pushforward.bijections.autoregressive import MaskedAutoregressive
 from pushforward.bijections.base import Bijection
 from pushforward.bijections.compose import Chain, Inverse
+from pushforward.bijections.continuous import Continuous
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
 from pushforward.bijections.linear import LU, Permutation
@@ -16,6 +17,7 @@ __all__ = [
     "Bijection",
     "BijectionTransform",
     "Chain",
+    "Continuous",
     "Coupling",
     "Elementwise",
     "FromTorch",
