@@ -125,6 +125,26 @@ def _batch_norm(features: int, **kwargs: Any) -> pf.Bijection:
     return layer.eval()
 
 
+@pf.register
+class Swirl(nn.Module):
+    """A velocity of a user's own, known by its forward alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, t: torch.Tensor, z: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        turned = torch.stack([-z[..., 1], z[..., 0]], dim=-1)
+        return self.rate * (turned + torch.tanh(z)) + t.unsqueeze(-1)
+
+
+# The solver's error is to be below the tolerances of the suite, which differentiates twice through every step: so few
+# steps of high order, and a field that the noise on its parameters does not make wild. Not compiled: an adaptive solver
+# looks at values, and a fixed-step one unrolls into thousands of operations.
+RK8: dict[str, Any] = {"solver": "rk8", "steps": 3}
+ODE: dict[str, Any] = {"compiles": False, "perturb": 0.15}
+
+
 def _from_torch(transform: Any) -> Callable[[], pf.Bijection]:
     return lambda: pf.FromTorch(transform)
 
@@ -193,6 +213,19 @@ BIJECTIONS: list[Case] = [
         ),
     ),
     *_global("LU", pf.LU),
+    Case("Continuous(rk8)", partial(pf.Continuous, 2, hidden_features=(4,), **RK8), ODE),
+    Case(
+        "Continuous(rk8, context)",
+        partial(pf.Continuous, 1, context_features=2, hidden_features=(4,), **RK8),
+        ODE,
+    ),
+    Case("Continuous(dopri5)", partial(pf.Continuous, 1, hidden_features=(), rtol=1e-10, atol=1e-10), ODE),
+    Case(
+        "Continuous(user's velocity)",
+        lambda: pf.Continuous(2, velocity=Swirl(), **RK8),
+        ODE,
+        starts_at_identity=False,
+    ),
     *_global("ActNorm", pf.ActNorm),
     *_global("Radial", pf.Radial),
     Case("Sylvester", lambda: pf.Sylvester(2)),
@@ -451,6 +484,17 @@ def _recipes() -> list[Case]:
     return cases
 
 
+def _continuous() -> list[Case]:
+    """In evaluation mode, where no trace is estimated."""
+    small: dict[str, Any] = {"layers": 1, "hidden_features": (4,), "solver": "rk8", "steps": 2}
+    options = {"compiles": False, "grid": torch.linspace(-8, 8, 121, dtype=torch.float64)}
+    return [
+        Case(f"{name}({features}, {c})", lambda r=recipe, n=features, c=c: r(n, c, **small).eval(), options)
+        for name, recipe in (("cnf", pf.cnf), ("ffjord", pf.ffjord))
+        for features, c in ((1, 0), (2, 3))
+    ]
+
+
 def _on_base(name: str) -> Case:
     def build() -> pf.Flow:
         base = BASES[name]()
@@ -464,6 +508,7 @@ FLOWS: list[Case] = [
     Case(
         "tarflow((2, 2), 0)", lambda: pf.tarflow((2, 2), layers=2, hidden_features=HIDDEN, width=8), {"compiles": False}
     ),
+    *_continuous(),
     *(_on_base(name) for name in BASES),
     *(
         Case(

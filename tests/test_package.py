@@ -26,7 +26,7 @@ LAYERS: dict[str, list[str]] = {
     "flow": ["bases", "bijections", "distribution", "numerics"],
     "recipes": ["bases", "bijections", "flow", "nn", "transformers"],
     "surjections": ["flow", "numerics"],
-    "objectives": ["flow"],
+    "objectives": ["bijections", "flow"],
     "training": ["files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "nn", "transformers"],
 }

@@ -287,6 +287,19 @@ class TestFailure:
             pf.train(MaximumLikelihood(flow), X, max_steps=120, learning_rate=0.01, callback=_stop_at(kept))
         assert same(state(objective.flow), state(flow))
 
+    def test_an_error_of_floating_point_ends_the_run_like_a_loss_that_is_not_finite(self) -> None:
+        class Fails(BreaksAt):
+            def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+                if self.calls + 1 == self.step:
+                    raise FloatingPointError("step too small")
+                return super().forward(x)
+
+        result = pf.train(Fails(small_flow(), 70, math.nan), X, max_steps=120, learning_rate=0.01)
+        assert result.stopped == "no loss at step 70 (step too small); kept the state after step 50"
+        assert (result.steps, result.best_step) == (69, 50)
+        with pytest.raises(FloatingPointError, match="step too small"):
+            pf.train(Fails(small_flow(), 1, math.nan), X)
+
     def test_with_validation_the_best_state_is_kept(self) -> None:
         objective = BreaksAt(small_flow(), 35, math.nan)
         result = pf.train(objective, X, max_steps=120, learning_rate=0.01, validation=X, validate_every=10)

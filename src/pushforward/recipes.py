@@ -14,6 +14,7 @@ from pushforward.bijections import (
     Bijection,
     BlockAutoregressive,
     Chain,
+    Continuous,
     ConvexPotential,
     Coupling,
     Elementwise,
@@ -33,7 +34,7 @@ from pushforward.bijections import (
 )
 from pushforward.bijections.sylvester import Kind
 from pushforward.flow import Flow
-from pushforward.nn import PeriodicMLP
+from pushforward.nn import PeriodicMLP, Velocity
 from pushforward.transformers import (
     Additive,
     Affine,
@@ -946,6 +947,101 @@ def glow(
     return Flow(bijection, StandardNormal(bijection.event_shape or ()))
 
 
+def cnf(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 1,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    solver: Literal["midpoint", "rk4", "rk8", "dopri5"] = "dopri5",
+    steps: int = 16,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    trace: Literal["auto", "exact", "hutchinson"] = "auto",
+    adjoint: bool = False,
+) -> Flow:
+    """Continuous layers: by maximum likelihood, or, if there is one, by `FlowMatching`.
+
+    Args:
+        features: size of x.
+        context_features: size of the context.
+        layers: number of continuous layers.
+        hidden_features: widths of the velocity networks.
+        activation: nonlinearity of the velocity networks.
+        solver: "dopri5", adaptive, or a fixed-step scheme: "midpoint", "rk4", "rk8".
+        steps: steps of a fixed-step scheme.
+        rtol, atol: tolerances of "dopri5".
+        trace: "exact", "hutchinson" or "auto", as in `Continuous`.
+        adjoint: gradients in constant memory.
+
+    References:
+        Chen et al., Neural Ordinary Differential Equations, 2018, arXiv 1806.07366.
+        Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv 2210.02747.
+
+    Example:
+        >>> cnf(features=2).log_prob(torch.ones(5, 2)).shape
+        torch.Size([5])
+    """
+    _check(features, context_features, layers)
+    chain = [
+        Continuous(
+            features,
+            context_features=context_features,
+            hidden_features=hidden_features,
+            velocity=Velocity(features, context_features, hidden_features, activation=activation),
+            solver=solver,
+            steps=steps,
+            rtol=rtol,
+            atol=atol,
+            trace=trace,
+            adjoint=adjoint,
+        )
+        for _ in range(layers)
+    ]
+    return Flow(Chain(*chain), StandardNormal(features))
+
+
+def ffjord(
+    features: int,
+    context_features: int = 0,
+    *,
+    layers: int = 1,
+    hidden_features: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.SiLU,
+    solver: Literal["midpoint", "rk4", "rk8", "dopri5"] = "dopri5",
+    steps: int = 16,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    adjoint: bool = False,
+) -> Flow:
+    """`cnf` with Hutchinson's estimate of the trace in training mode: `log_prob` is then unbiased, but noisy.
+
+    In evaluation mode (`flow.eval()`) it is exact, up to 32 features. The arguments are those of `cnf`.
+
+    Reference:
+        Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models, 2018,
+        arXiv 1810.01367.
+
+    Example:
+        >>> ffjord(features=2, context_features=1).sample(5, torch.zeros(1)).shape
+        torch.Size([5, 2])
+    """
+    return cnf(
+        features,
+        context_features,
+        layers=layers,
+        hidden_features=hidden_features,
+        activation=activation,
+        solver=solver,
+        steps=steps,
+        rtol=rtol,
+        atol=atol,
+        trace="hutchinson",
+        adjoint=adjoint,
+    )
+
+
 RECIPES: dict[str, Callable[..., Flow]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -970,6 +1066,8 @@ RECIPES: dict[str, Callable[..., Flow]] = {
         residual_flow,
         convex_potential,
         tarflow,
+        cnf,
+        ffjord,
     )
 }
 

@@ -573,7 +573,7 @@ def _saved_and_loaded(flow: Flow) -> Flow:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flow.safetensors"
         save(flow, path)
-        return load(path)
+        return load(path).train(flow.training)
 
 
 def _compiled(function: Callable[P, R]) -> Callable[P, R]:

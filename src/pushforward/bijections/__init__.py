@@ -5,6 +5,7 @@ from pushforward.bijections.base import Bijection
 from pushforward.bijections.block_autoregressive import BlockAutoregressive
 from pushforward.bijections.causal import TransformerAutoregressive
 from pushforward.bijections.compose import Chain, Inverse
+from pushforward.bijections.continuous import Continuous
 from pushforward.bijections.convex_potential import ConvexPotential
 from pushforward.bijections.coupling import Coupling
 from pushforward.bijections.elementwise import Elementwise
@@ -39,6 +40,7 @@ __all__ = [
     "Chain",
     "Cholesky",
     "Concatenate",
+    "Continuous",
     "ConvexPotential",
     "CorrCholesky",
     "Coupling",

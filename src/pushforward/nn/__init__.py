@@ -9,6 +9,7 @@ from pushforward.nn.mlp import MLP
 from pushforward.nn.parameters import Parameters
 from pushforward.nn.periodic import PeriodicMLP
 from pushforward.nn.separate import Separate
+from pushforward.nn.velocity import Velocity
 
 __all__ = [
     "MLP",
@@ -20,4 +21,5 @@ __all__ = [
     "Parameters",
     "PeriodicMLP",
     "Separate",
+    "Velocity",
 ]

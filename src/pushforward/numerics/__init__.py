@@ -10,27 +10,34 @@ from pushforward.numerics.linear import (
     solve_triangular,
 )
 from pushforward.numerics.normal import log_ndtr, log_ndtri
+from pushforward.numerics.ode import SolverError, solve_ode
 from pushforward.numerics.quadrature import gauss_legendre
 from pushforward.numerics.root_finding import InversionWarning, solve_increasing, solve_rows, solve_system
 from pushforward.numerics.series import log_det_series
 from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, sum_rightmost
+from pushforward.numerics.trace import exact_trace, hutchinson_trace, probe
 
 __all__ = [
     "InversionWarning",
+    "SolverError",
     "broadcast_batch",
     "cayley",
     "concatenate",
+    "exact_trace",
     "floating",
     "gauss_legendre",
+    "hutchinson_trace",
     "log_det_series",
     "log_ndtr",
     "log_ndtri",
     "multiply",
     "orthonormal",
     "positive",
+    "probe",
     "reflections",
     "rotation_exponential",
     "solve_increasing",
+    "solve_ode",
     "solve_rows",
     "solve_system",
     "solve_triangular",

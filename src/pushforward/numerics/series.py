@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pushforward.numerics.trace import probe
+
 
 def log_det_series(apply: Callable[[Tensor], Tensor], like: Tensor, bound: float, *, terms: int = 8) -> Tensor:
     r"""An unbiased estimate of $\log\det(I + J) = \sum_k (-1)^{k+1} \mathrm{tr} J^k / k$ for each row.
@@ -32,13 +34,13 @@ def log_det_series(apply: Callable[[Tensor], Tensor], like: Tensor, bound: float
         >>> round(estimate.mean().item(), 1)  # 3 log 1.5
         1.2
     """
-    probe = torch.where(torch.rand_like(like) < 0.5, -1.0, 1.0).to(like.dtype)
+    signs = probe(like)
     # Drawn where no device needs to be asked for it; one number for all rows, which then take part in every term.
     further = int(torch.empty(()).geometric_(1 - bound)) - 1
-    power = probe
+    power = signs
     total = torch.zeros_like(like[..., 0])
     for k in range(1, terms + further + 1):
         power = apply(power)
         weight = (-1) ** (k + 1) / k / bound ** max(0, k - terms)
-        total = total + weight * (probe * power).sum(-1)
+        total = total + weight * (signs * power).sum(-1)
     return total

@@ -1,7 +1,8 @@
 """What a flow is trained for: losses as modules, for `pushforward.train` or a loop of one's own."""
 
 from pushforward.objectives.base import Objective
+from pushforward.objectives.flow_matching import FlowMatching
 from pushforward.objectives.maximum_likelihood import MaximumLikelihood
 from pushforward.objectives.reverse_kl import ReverseKL
 
-__all__ = ["MaximumLikelihood", "Objective", "ReverseKL"]
+__all__ = ["FlowMatching", "MaximumLikelihood", "Objective", "ReverseKL"]

@@ -273,14 +273,19 @@ class _Run:
             self._resume(self.checkpoint)
         else:
             self._begin()
+        failure = ""
         try:
             stopped = self._loop(bar)
         except KeyboardInterrupt:
             stopped = "interrupted"
-        if self._is_finite():
-            self._keep_sound()
+        except FloatingPointError as error:  # of a solver within the flow, in a state that training led to
+            if self.step == 0:
+                raise
+            failure = str(error)
+        if failure or not self._is_finite():
+            stopped = self._describe_failure(failure)
         else:
-            stopped = self._describe_failure()
+            self._keep_sound()
         if not self.best:
             self.best, self.best_step = self.sound, self.sound_step
         self.objective.load_state_dict(self.best)
@@ -390,10 +395,11 @@ class _Run:
         norm = torch.nn.utils.get_total_norm([p.detach() for p in self.parameters])
         return bool(recent.isfinite().all() & norm.isfinite())
 
-    def _describe_failure(self) -> str:
+    def _describe_failure(self, failure: str = "") -> str:
         bad = (~self.losses[: self.step].isfinite()).nonzero()
         where = f"loss at step {int(bad[0]) + 1}" if len(bad) else f"parameters by step {self.step}"
-        return f"non-finite {where}; kept the state after step {self.best_step if self.best else self.sound_step}"
+        what = f"no loss at step {self.step + 1} ({failure})" if failure else f"non-finite {where}"
+        return f"{what}; kept the state after step {self.best_step if self.best else self.sound_step}"
 
     def _keep_sound(self) -> None:
         with self._averaged():
