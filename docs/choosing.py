@@ -40,8 +40,12 @@ RECIPES: dict[str, Note] = {
     "residual_flow": ("damped Newton steps", LINEAR, "no masks and no split; smooth global maps"),
     "convex_potential": ("damped Newton steps", LINEAR, "optimal-transport maps"),
     "glow": ("", LINEAR, "images: `pf.glow((channels, height, width))`"),
-    "cnf": ("", LINEAR, "smooth global maps, trained by flow matching without solving an equation"),
-    "ffjord": ("", LINEAR, "as cnf, trained by likelihood with estimated traces"),
+    "cnf": (
+        "a differential equation, both ways",
+        LINEAR,
+        "smooth global maps, trained by flow matching without solving an equation",
+    ),
+    "ffjord": ("a differential equation, both ways", LINEAR, "as cnf, trained by likelihood with estimated traces"),
     "tarflow": ("x one token after the other", LINEAR, "sequences and images in tokens, where there is much data"),
 }
 TRANSFORMERS: dict[str, Note] = {
@@ -72,7 +76,11 @@ LAYERS: dict[str, Note] = {
     "Sylvester": ("scalar roots", LINEAR, "many planar steps at once"),
     "Residual": ("damped Newton steps", LINEAR, "no masks; smooth maps"),
     "ConvexPotential": ("damped Newton steps", LINEAR, "optimal transport"),
-    "Continuous": ("", LINEAR, "no masks and no split; any velocity field, trained by flow matching"),
+    "Continuous": (
+        "a differential equation, both ways",
+        LINEAR,
+        "no masks and no split; any velocity field, trained by flow matching",
+    ),
     "LU": ("", LINEAR, "mixing features between layers"),
     "QR": ("", LINEAR, "as LU, and no pivot to fear"),
     "Triangular": ("", LINEAR, "autoregressive covariance"),
