@@ -18,6 +18,7 @@ PAGE = Path(__file__).with_name("choosing.md")
 # what it is good at.
 Note = tuple[str, str, str]
 LINEAR, OWN = "as z's", "-"
+EQUATION = "a differential equation, both ways"
 RECIPES: dict[str, Note] = {
     "nice": ("", LINEAR, "the simplest; volume is preserved up to one scale, so it needs many layers"),
     "real_nvp": ("", LINEAR, "many features, images, both directions fast; needs depth for sharp edges"),
@@ -41,11 +42,11 @@ RECIPES: dict[str, Note] = {
     "convex_potential": ("damped Newton steps", LINEAR, "optimal-transport maps"),
     "glow": ("", LINEAR, "images: `pf.glow((channels, height, width))`"),
     "cnf": (
-        "a differential equation, both ways",
+        EQUATION,
         LINEAR,
         "smooth global maps, trained by flow matching without solving an equation",
     ),
-    "ffjord": ("a differential equation, both ways", LINEAR, "as cnf, trained by likelihood with estimated traces"),
+    "ffjord": (EQUATION, LINEAR, "as cnf, trained by likelihood with estimated traces"),
     "tarflow": ("x one token after the other", LINEAR, "sequences and images in tokens, where there is much data"),
 }
 TRANSFORMERS: dict[str, Note] = {
@@ -77,7 +78,7 @@ LAYERS: dict[str, Note] = {
     "Residual": ("damped Newton steps", LINEAR, "no masks; smooth maps"),
     "ConvexPotential": ("damped Newton steps", LINEAR, "optimal transport"),
     "Continuous": (
-        "a differential equation, both ways",
+        EQUATION,
         LINEAR,
         "no masks and no split; any velocity field, trained by flow matching",
     ),

@@ -222,7 +222,7 @@ BIJECTIONS: list[Case] = [
     Case("Continuous(dopri5)", partial(pf.Continuous, 1, hidden_features=(), rtol=1e-10, atol=1e-10), ODE),
     Case(
         "Continuous(user's velocity)",
-        lambda: pf.Continuous(2, velocity=Swirl(), **RK8),
+        lambda: pf.Continuous(2, velocity=Swirl(), solver="rk8", steps=5),
         ODE,
         starts_at_identity=False,
     ),
