@@ -27,12 +27,14 @@ class Case:
         build: makes it, with seed 0.
         options: what to pass to `check_bijection` or `check_flow`.
         starts_at_identity: whether a new one is the identity.
+        slow: left to `--slow`.
     """
 
     name: str
     build: Callable[[], Any]
     options: dict[str, Any] = field(default_factory=dict)
     starts_at_identity: bool = True
+    slow: bool = False
 
 
 TRANSFORMERS: dict[str, Callable[[], pf.Transformer]] = {
@@ -476,11 +478,13 @@ RECIPE_GRIDS = {"ncsf": torch.linspace(-3.1415927, 3.1415927, 241, dtype=torch.f
 
 
 def _recipes() -> list[Case]:
+    """Each for one, two and five features; of those with a costly direction, two by default."""
     cases = []
     for name, recipe in RECIPES.items():
         for features, c in ((1, 0), (2, 3), (5, 0)):
             small = partial(recipe, features, c, layers=2, hidden_features=HIDDEN)
-            cases.append(Case(f"{name}({features}, {c})", small, {"grid": RECIPE_GRIDS.get(name)}))
+            slow = features != 2 and small().bijection.cheap != "both"
+            cases.append(Case(f"{name}({features}, {c})", small, {"grid": RECIPE_GRIDS.get(name)}, slow=slow))
     return cases
 
 

@@ -111,7 +111,7 @@ def check_bijection(
         CheckError: if a property fails: names the property, the case, what was expected and what was found.
 
     Example:
-        >>> report = check_bijection(pf.Planar(2))
+        >>> report = check_bijection(pf.LU(2))
         >>> report.passed
         True
     """
