@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
-from pushforward.numerics import broadcast_batch, solve_increasing
+from pushforward.numerics import broadcast_batch, solve_increasing, unaliased
 
 LOG_GAIN = 5.0
 Offset = Callable[[int, Tensor], Tensor]
@@ -164,7 +164,7 @@ class _Network:
         bias, raw_gain, last, self.log_scale = layer.params(context)
         self.bias = [*bias.split(layer.hidden, dim=-1), last.unsqueeze(-1)]
         # Fast, since a gap between modes takes gains that are far from 1.
-        self.gain = (LOG_GAIN * torch.tanh(raw_gain)).exp().split(layer.hidden, dim=-1)
+        self.gain = unaliased((LOG_GAIN * torch.tanh(raw_gain)).exp().split(layer.hidden, dim=-1))
 
     def evaluate(self, z: Tensor, which: slice, offset: Offset) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Values and log slopes of some features, `(*batch, n)` each, and the inputs of each layer, `(*batch, n, m)`.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.nn.mlp import MLP
+from pushforward.numerics import unaliased
 
 
 class Parameters(nn.Module):
@@ -43,10 +44,7 @@ class Parameters(nn.Module):
         flat: Tensor = self.constants
         if self.network is not None:
             flat = flat + self.network(context)
-        parts = flat.split(self.sizes, dim=-1)
-        if torch.compiler.is_compiling():
-            # The loop of a numerical inverse may not close over two views of one tensor.
-            parts = tuple(part.clone() for part in parts)
+        parts = unaliased(flat.split(self.sizes, dim=-1))
         return tuple(part.reshape(flat.shape[:-1] + shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     @torch.no_grad()

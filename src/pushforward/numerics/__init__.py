@@ -1,6 +1,6 @@
 """Numerical methods that the layers share."""
 
-from pushforward.numerics.elementary import positive
+from pushforward.numerics.elementary import expm1_ratio, log1p_ratio, positive
 from pushforward.numerics.linear import (
     cayley,
     multiply,
@@ -14,7 +14,7 @@ from pushforward.numerics.ode import SolverError, solve_ode
 from pushforward.numerics.quadrature import gauss_legendre
 from pushforward.numerics.root_finding import InversionWarning, solve_increasing, solve_rows, solve_system
 from pushforward.numerics.series import log_det_series
-from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, sum_rightmost
+from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, sum_rightmost, unaliased
 from pushforward.numerics.trace import exact_trace, hutchinson_trace, probe
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "cayley",
     "concatenate",
     "exact_trace",
+    "expm1_ratio",
     "floating",
     "gauss_legendre",
     "hutchinson_trace",
+    "log1p_ratio",
     "log_det_series",
     "log_ndtr",
     "log_ndtri",
@@ -42,4 +44,5 @@ __all__ = [
     "solve_system",
     "solve_triangular",
     "sum_rightmost",
+    "unaliased",
 ]

@@ -33,3 +33,8 @@ def concatenate(x: Tensor, context: Tensor | None) -> Tensor:
     """`x`, `(*batch, n)`, beside `context`, `(*batch, c)`, in one tensor of shape `(*batch, n + c)`."""
     x, context = broadcast_batch(x, context)
     return x if context is None else torch.cat([x, context], dim=-1)
+
+
+def unaliased(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Views of one tensor as tensors of their own, under compilation: loops may not close over two views of one."""
+    return [part.clone() for part in parts] if torch.compiler.is_compiling() else list(parts)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pushforward.numerics import log_ndtr, log_ndtri
+from pushforward.numerics import expm1_ratio, log1p_ratio, log_ndtr, log_ndtri
 from pushforward.transformers.affine import soft_clamp
 from pushforward.transformers.base import Transformer
 
@@ -48,14 +48,14 @@ class TailTransform(Transformer):
         # log erfc(|z| / sqrt 2) is minus this, and this has the normal hazard for its slope.
         energy = -math.log(2) - log_ndtr(-size)
         log_slope = log_sigma + tail * energy + _log_hazard(size, energy)
-        return mu + log_sigma.exp() * sign * energy * _expm1_ratio(tail * energy), log_slope
+        return mu + log_sigma.exp() * sign * energy * expm1_ratio(tail * energy), log_slope
 
     def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         sign = torch.where(x < h[..., 0], -1.0, 1.0).to(x.dtype)
         mu, log_sigma, tail = self._parts(sign, h)
         r = sign * (x - mu) * (-log_sigma).exp()
         log_term = torch.log1p(tail * r)
-        energy = r * _log1p_ratio(tail * r)
+        energy = r * log1p_ratio(tail * r)
         size = -log_ndtri(-math.log(2) - energy)
         return sign * size, -(log_sigma + log_term + _log_hazard(size, energy))
 
@@ -70,24 +70,3 @@ class TailTransform(Transformer):
 def _log_hazard(size: Tensor, energy: Tensor) -> Tensor:
     """log of the normal density at |z| over the probability beyond it, given the energy."""
     return energy - 0.5 * size.square() + 0.5 * math.log(2 / math.pi)
-
-
-def _expm1_ratio(u: Tensor) -> Tensor:
-    """expm1(u) / u, by its series near 0."""
-    small = u.abs() < 0.03
-    safe = torch.where(small, 1.0, u)
-    series = torch.where(small, u, 0)
-    total = torch.ones_like(u)
-    for k in range(9, 1, -1):
-        total = 1 + series / k * total
-    return torch.where(small, total, torch.expm1(safe) / safe)
-
-
-def _log1p_ratio(u: Tensor) -> Tensor:
-    """log1p(u) / u for u >= 0, by a series in v = u / (2 + u) near 0."""
-    small = u.abs() < 0.03
-    safe = torch.where(small, 1.0, u)
-    series = torch.where(small, u, 0)
-    v = (series / (2 + series)).square()
-    total = 1 / (2 + series) * 2 * (1 + v * (1 / 3 + v * (1 / 5 + v * (1 / 7 + v / 9))))
-    return torch.where(small, total, torch.log1p(safe) / safe)
