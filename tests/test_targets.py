@@ -2,13 +2,36 @@
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pushforward.targets import Gaussians, LobedRing, PlaneTarget, TwoMoons, faithful, faithful_columns, faithful_path
+from pushforward.targets import (
+    Banana,
+    BrownianMotion,
+    CorrelatedNormal,
+    EightSchools,
+    Funnel,
+    Gaussians,
+    LobedRing,
+    LogisticRegression,
+    ManyWell,
+    NormalMixture,
+    PhiFour,
+    PlaneTarget,
+    Potential,
+    Ring,
+    Seeds,
+    StudentTs,
+    Target,
+    TwoMoons,
+    faithful,
+    faithful_columns,
+    faithful_path,
+)
 
 TARGETS = {
     "moons": TwoMoons(),
@@ -168,3 +191,99 @@ def test_faithful() -> None:
     assert x[0].tolist() == [3.6, 79.0]
     assert faithful_columns() == ("eruptions", "waiting")
     assert faithful_path().is_file()
+
+
+PLANE: dict[str, tuple[Target, float]] = {
+    "ring": (Ring(), 5.0),
+    "U2": (Potential(2), 26.0),
+    "U3": (Potential(3), 26.0),
+    "U4": (Potential(4), 26.0),
+    "double well": (ManyWell(2), 8.0),
+    "banana": (Banana(2, 1.0, 0.3), 12.0),
+    "student": (StudentTs(2, df=30.0), 40.0),
+    "normal": (CorrelatedNormal(2, 0.5, 2.0), 12.0),
+    "mixture": (NormalMixture([[0.0, 1.0], [2.0, 0.0]], [1.0, 3.0], 0.5), 12.0),
+    "phi4": (PhiFour(2), 5.0),
+}
+
+
+@pytest.mark.parametrize("name", PLANE)
+def test_normalisers_of_the_plane(name: str) -> None:
+    """By the midpoint rule, to the six digits that are given."""
+    target, side = PLANE[name]
+    spacing = 0.05
+    axis = torch.arange(-side, side, spacing, dtype=torch.float64) + spacing / 2
+    values = torch.cat([target.log_density(torch.cartesian_prod(block, axis)) for block in axis.split(64)])
+    assert values.logsumexp(0).item() + 2 * math.log(spacing) == pytest.approx(target.log_normalizer, abs=2e-6)
+
+
+def test_published_normalisers() -> None:
+    """Of many-well and of the phi^4 chain, from other computations."""
+    assert ManyWell(32).log_normalizer == pytest.approx(164.695675, abs=1e-6)
+    assert ManyWell(32).right == pytest.approx(0.844307, abs=1e-6)
+    assert PhiFour(16).log_normalizer == pytest.approx(-6.300282, abs=1e-6)
+    assert PhiFour(64).log_normalizer == pytest.approx(-25.377385, abs=1e-6)
+    assert PhiFour(16, 4.0, 4.0).log_normalizer == pytest.approx(-13.486745, abs=1e-6)
+    assert LobedRing(2.0, spread=0.6).log_normalizer == pytest.approx(1.877502, abs=1e-6)
+
+
+@pytest.mark.parametrize("target", [Funnel(4), Banana(4), CorrelatedNormal(4)], ids=["funnel", "banana", "normal"])
+def test_draws_of_synthetic_targets(target: Any) -> None:
+    """E[-log p] of draws is the entropy, which for these is that of independent normals, to 5 standard errors."""
+    x = target.sample(20_000, torch.Generator().manual_seed(0))
+    values = -target.log_density(x)
+    log_scale = {"Funnel": math.log(3.0), "Banana": math.log(10.0), "CorrelatedNormal": 0.0}[type(target).__name__]
+    entropy = 2 * math.log(2 * math.pi * math.e) + log_scale
+    assert values.mean().item() == pytest.approx(entropy, abs=5 * values.std().item() / len(x) ** 0.5)
+
+
+def test_evidence_of_eight_schools() -> None:
+    """Given tau, the effects are normal: what is left is an integral over log tau."""
+    target = EightSchools()
+    y, sigma = (torch.tensor(v, dtype=torch.float64) for v in (target.effects, target.errors))
+    log_tau = torch.linspace(-30, 12, 8001, dtype=torch.float64)
+    tau = log_tau.exp()
+    prior = math.log(2 / math.pi) - torch.log(5 + tau**2 / 5) + log_tau
+    covariance = torch.diag_embed(sigma**2 + tau[:, None] ** 2) + 25.0
+    given = torch.distributions.MultivariateNormal(torch.zeros(8, dtype=torch.float64), covariance).log_prob(y)
+    evidence = (prior + given).logsumexp(0).item() + math.log((log_tau[1] - log_tau[0]).item())
+    assert evidence == pytest.approx(target.log_normalizer, abs=2e-6)
+
+
+def test_log_joint_of_a_brownian_motion() -> None:
+    normal = torch.distributions.Normal
+    target = BrownianMotion([0.3, math.nan, -0.2])
+    a, b, x1, x2, x3 = x = torch.tensor([0.2, -0.4, 0.1, 0.5, -0.3], dtype=torch.float64)
+    expected = normal(0, 2).log_prob(x[:2]).sum()
+    expected = expected + normal(0, a.exp()).log_prob(x1) + normal(x1, a.exp()).log_prob(x2)
+    expected = expected + normal(x2, a.exp()).log_prob(x3)
+    expected = (
+        expected + normal(x1, b.exp()).log_prob(torch.tensor(0.3)) + normal(x3, b.exp()).log_prob(torch.tensor(-0.2))
+    )
+    assert target.log_density(x).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_log_joint_of_seeds() -> None:
+    target = Seeds([3, 5], [10, 9], [0, 1], [1, 1])
+    x = torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, -0.6, 0.7], dtype=torch.float64)
+    logits = torch.stack([x[0] + x[2] + x[5], x[:4].sum() + x[6]])
+    counts = torch.tensor([3.0, 5.0], dtype=torch.float64)
+    total = torch.tensor([10.0, 9.0], dtype=torch.float64)
+    expected = torch.distributions.Binomial(total, logits=logits).log_prob(counts).sum()
+    wide = torch.distributions.Normal(torch.zeros(4).double(), torch.full((4,), 10.0).double())
+    expected = expected + wide.log_prob(x[:4]).sum()
+    rate = torch.tensor(0.01, dtype=torch.float64)
+    expected = expected + torch.distributions.Gamma(rate, rate).log_prob(x[4].exp()) + x[4]
+    expected = expected + torch.distributions.Normal(0.0, (-x[4] / 2).exp()).log_prob(x[5:]).sum()
+    assert target.log_density(x).item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_log_joint_of_a_logistic_regression() -> None:
+    inputs = torch.tensor([[1.0], [3.0], [5.0]], dtype=torch.float64)
+    target = LogisticRegression(inputs, torch.tensor([0.0, 1.0, 1.0]))
+    x = torch.tensor([0.4, -0.7], dtype=torch.float64)
+    z = torch.tensor([-1.5, 0.0, 1.5], dtype=torch.float64) / 1.5**0.5
+    logits = 0.4 - 0.7 * z
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(torch.tensor([0.0, 1, 1]).double()).sum()
+    expected = expected + torch.distributions.Normal(0.0, 1.0).log_prob(x).sum()
+    assert target.log_density(x).item() == pytest.approx(expected.item(), abs=1e-9)

@@ -51,7 +51,7 @@ class LobedRing(PlaneTarget):
     def log_density(self, x: Tensor) -> Tensor:
         """$-u(x)$, in nats: `(*batch, 2)` to `(*batch,)`."""
         self._check(x)
-        return self._log_lines(x) - 0.5 * ((_norm(x) - self.radius) / self.width).square()
+        return self._log_lines(x) - 0.5 * ((norm(x) - self.radius) / self.width).square()
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
         device = generator.device if generator is not None else None
@@ -78,7 +78,7 @@ class LobedRing(PlaneTarget):
         return bell - logsigmoid(2 * self.offset / self.spread**2 * z[..., 0])
 
 
-def _norm(z: Tensor) -> Tensor:
+def norm(z: Tensor) -> Tensor:
     """The Euclidean norm of the last dimension, with gradient zero at the origin."""
     square = z.square().sum(-1)
     positive = square > 0
