@@ -92,6 +92,7 @@ LAYERS: dict[str, Note] = {
     "ActNorm": ("", LINEAR, "scales set from data; deep flows"),
     "BatchNorm": ("", LINEAR, "deep flows of data; frozen when evaluated"),
     "Standardize": ("", LINEAR, "units of a table as part of the model"),
+    "StudentTail": ("", "power laws", "a fixed last layer where the index of the tails is known"),
 }
 IMAGES: dict[str, Note] = {
     "Squeeze": ("", LINEAR, "pixels to channels, between scales"),

@@ -259,6 +259,12 @@ BIJECTIONS: list[Case] = [
     Case("Permutation.reverse", lambda: pf.Permutation.reverse(3), starts_at_identity=False),
     Case("Permutation.random", lambda: pf.Permutation.random(3), starts_at_identity=False),
     Case("Standardize", lambda: pf.Standardize([1.0, -2.0], [0.1, 30.0]), starts_at_identity=False),
+    Case(
+        "Standardize(triangular)",
+        lambda: pf.Standardize([1.0, -2.0], [[0.1, 0.0], [5.0, 30.0]]),
+        starts_at_identity=False,
+    ),
+    Case("StudentTail", lambda: pf.StudentTail([2.0, 5.0, torch.inf]), starts_at_identity=False),
     Case("Inverse(MaskedAutoregressive)", lambda: pf.MaskedAutoregressive(pf.Affine(), 3).inv),
     Case("Inverse(Planar)", lambda: pf.Planar(3).inv),
     Case("Chain()", lambda: pf.Chain(), {"event_shape": (3,)}),
@@ -427,6 +433,9 @@ BIJECTIONS += [
 ]
 
 
+PLACES = torch.tensor([[1.0, -1.0], [-2.0, 0.5]])
+PLACES_SCALES = torch.tensor([[[0.5, 0.0], [0.8, 0.4]], [[1.0, 0.0], [-0.5, 0.7]]])
+
 BASES: dict[str, Callable[[], pf.Base]] = {
     "StandardNormal": partial(pf.StandardNormal, 2),
     "StandardNormal(one feature)": partial(pf.StandardNormal, 1),
@@ -437,6 +446,14 @@ BASES: dict[str, Callable[[], pf.Base]] = {
     "StudentT(context)": partial(pf.StudentT, 1, df=4.0, context_features=3, hidden_features=HIDDEN),
     "GaussianMixture": partial(pf.GaussianMixture, 2, 3, spread=2.0),
     "GaussianMixture(context)": partial(pf.GaussianMixture, 2, 3, context_features=3, hidden_features=HIDDEN),
+    "LocatedMixture": lambda: pf.LocatedMixture(PLACES, PLACES_SCALES, torch.tensor([1.0, 2.0])),
+    "LocatedMixture(context)": lambda: pf.LocatedMixture(
+        PLACES, PLACES_SCALES, torch.tensor([1.0, 2.0]), context_features=3, hidden_features=HIDDEN
+    ),
+    "MarginalMixtures": lambda: pf.MarginalMixtures(PLACES, PLACES.exp().clamp_max(1.0), torch.ones(2, 2)),
+    "MarginalMixtures(context)": lambda: pf.MarginalMixtures(
+        PLACES, PLACES.exp().clamp_max(1.0), torch.ones(2, 2), context_features=3, hidden_features=HIDDEN
+    ),
 }
 
 # Grids whose cells do not straddle a jump of the density, or that reach far enough into the tails.

@@ -1,6 +1,7 @@
 """Losses and the gradients of draws against closed forms; Monte Carlo means within 4.5 standard errors."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -166,3 +167,77 @@ def test_uniform_bounds() -> None:
     for bounds in (([1.0], [1.0]), ([0.0], [math.inf]), ([math.nan], [1.0])):
         with pytest.raises(ValueError, match="finite lower < upper"):
             pf.Uniform(*bounds)
+
+
+class TestOnWeightedDraws:
+    """Objectives on importance weights, for q = N(MU, S^2) and p = N(0, 1), against closed forms and each other."""
+
+    def test_the_bound_of_one_draw_is_the_elbo(self) -> None:
+        torch.manual_seed(0)
+        flow = gaussian(MU, S.log())
+        bound = pf.ImportanceWeighted(flow, target, 1, repeats=200_000)
+        exact = pf.ReverseKL(flow, target, 200_000)
+        assert bound().item() == pytest.approx(exact().item(), abs=0.02)
+
+    def test_its_two_gradients_agree(self) -> None:
+        torch.manual_seed(0)
+        flow = gaussian(MU, S.log())
+        a, b = (
+            gradients(pf.ImportanceWeighted(flow, target, 5, repeats=500, gradient=g), 100)
+            for g in ("doubly_reparametrised", "reparametrised")
+        )
+        error = ((a.var(0) + b.var(0)) / len(a)).sqrt()
+        assert ((a.mean(0) - b.mean(0)) / error.clamp_min(1e-9)).abs().max() < 4.5
+
+    def test_the_log_variance_has_the_gradient_of_the_reverse_divergence(self) -> None:
+        torch.manual_seed(0)
+        flow = gaussian(MU, S.log())
+        a = gradients(pf.LogVariance(flow, target, 500), 200)
+        b = gradients(pf.ReverseKL(flow, target, 500), 200)
+        error = ((a.var(0) + b.var(0)) / len(a)).sqrt()
+        assert ((a.mean(0) - b.mean(0)) / error.clamp_min(1e-9)).abs().max() < 4.5
+
+    def test_alpha_two_is_half_the_variance_of_the_weights(self) -> None:
+        """For q = N(0, s^2) and p = N(0, 1), s > 1: E_q[w^2] = s^2 / sqrt(2 s^2 - 1)."""
+        torch.manual_seed(0)
+        s = torch.tensor([1.5, 1.0], dtype=torch.float64)
+        flow = gaussian(torch.zeros(2, dtype=torch.float64), s.log())
+        normal = lambda x: -0.5 * x.square().sum(-1)  # noqa: E731
+        loss = pf.AlphaDivergence(flow, normal, 2.0, 200_000)().item()
+        assert loss == pytest.approx(0.5 * (1.5**2 / math.sqrt(2 * 1.5**2 - 1) - 1), abs=0.005)
+
+    def test_forward_kl_of_equal_weights_is_maximum_likelihood(self) -> None:
+        flow = gaussian(MU, S.log())
+        x = torch.randn(50, 2, dtype=torch.float64)
+        same = torch.full((50,), 3.0, dtype=torch.float64)
+        assert torch.allclose(pf.ForwardKL(flow)(x, same), pf.MaximumLikelihood(flow)(x))
+
+    @pytest.mark.parametrize("kind", [pf.ImportanceWeighted, pf.LogVariance, pf.AlphaDivergence])
+    def test_wrong_shapes_are_named(self, kind: Any) -> None:
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: expected log_density to map x of shape"):
+            kind(gaussian(MU, S.log()), lambda x: x)()
+
+
+class TestChoices:
+    """The gradient of E[f(z)] through the draws and the log-probability of the choices, in closed form."""
+
+    @pytest.mark.parametrize("kind", ["LocatedMixture", "MarginalMixtures"])
+    def test_the_path_gradient_moves_mass_between_separate_components(self, kind: str) -> None:
+        torch.manual_seed(0)
+        loc = torch.tensor([[-6.0], [6.0]], dtype=torch.float64)
+        one, weights = torch.ones_like(loc), torch.tensor([0.5, 0.5], dtype=torch.float64)
+        base: pf.Base
+        if kind == "LocatedMixture":
+            base = pf.LocatedMixture(loc, one.unsqueeze(-1), weights)
+        else:
+            base = pf.MarginalMixtures(loc.mT, one.mT, weights.unsqueeze(0))
+        flow = pf.Flow(pf.Chain(), base)
+        log_p = torch.tensor([0.8, 0.2], dtype=torch.float64).log()
+        normals = torch.distributions.Normal(loc[:, 0], 1.0)
+        density = lambda x: (log_p + normals.log_prob(x)).logsumexp(-1)  # noqa: E731
+        rows = gradients(pf.ReverseKL(flow, density, 500, gradient="path"), 100)[:, :2]
+        # d/dl of sum_k w_k log(w_k / p_k) at equal weights: w_k (log(w_k / p_k) - its mean)
+        ratio = (weights.log() - log_p).double()
+        expected = weights * (ratio - (weights * ratio).sum())
+        assert (z_scores(rows, expected)).abs().max() < 4.5
+        assert (rows.mean(0) - expected).abs().max() < 0.02

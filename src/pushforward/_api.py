@@ -1,6 +1,15 @@
 """What `import pushforward as pf` offers, in one list."""
 
-from pushforward.bases import Base, DiagonalNormal, GaussianMixture, StandardNormal, StudentT, Uniform
+from pushforward.bases import (
+    Base,
+    DiagonalNormal,
+    GaussianMixture,
+    LocatedMixture,
+    MarginalMixtures,
+    StandardNormal,
+    StudentT,
+    Uniform,
+)
 from pushforward.bijections import (
     LU,
     QR,
@@ -45,6 +54,7 @@ from pushforward.bijections import (
     Squeeze,
     Stack,
     Standardize,
+    StudentTail,
     Sylvester,
     Tanh,
     TransformerAutoregressive,
@@ -55,6 +65,7 @@ from pushforward.bijections import (
 )
 from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
+from pushforward.inference import LogDensityFit, fit_to_log_density
 from pushforward.io import load, load_info, register, save
 from pushforward.nn import (
     MLP,
@@ -69,7 +80,16 @@ from pushforward.nn import (
     Velocity,
 )
 from pushforward.numerics import InversionWarning
-from pushforward.objectives import FlowMatching, MaximumLikelihood, Objective, ReverseKL
+from pushforward.objectives import (
+    AlphaDivergence,
+    FlowMatching,
+    ForwardKL,
+    ImportanceWeighted,
+    LogVariance,
+    MaximumLikelihood,
+    Objective,
+    ReverseKL,
+)
 from pushforward.recipes import (
     bnaf,
     bpf,
@@ -127,6 +147,7 @@ __all__ = [
     "ActNorm",
     "Additive",
     "Affine",
+    "AlphaDivergence",
     "Augmented",
     "Base",
     "BatchNorm",
@@ -154,12 +175,14 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "FlowMatching",
+    "ForwardKL",
     "FromTorch",
     "GaussianMixture",
     "Gaussianization",
     "GreaterThan",
     "Householder",
     "ImageCoupling",
+    "ImportanceWeighted",
     "Independent",
     "Interval",
     "Inverse",
@@ -169,7 +192,11 @@ __all__ = [
     "LessThan",
     "LinearSpline",
     "LipschitzMLP",
+    "LocatedMixture",
+    "LogDensityFit",
+    "LogVariance",
     "LogisticMixture",
+    "MarginalMixtures",
     "MaskedAutoregressive",
     "MaskedMLP",
     "MatrixExponential",
@@ -202,6 +229,7 @@ __all__ = [
     "StandardNormal",
     "Standardize",
     "StudentT",
+    "StudentTail",
     "SumOfSquares",
     "SurjectiveFlow",
     "Sylvester",
@@ -224,6 +252,7 @@ __all__ = [
     "cosine",
     "exponential",
     "ffjord",
+    "fit_to_log_density",
     "flowpp",
     "gaussianization",
     "glow",

@@ -42,6 +42,16 @@ class Base(nn.Module, ABC):
             shape `(*sample_shape, *batch, *event_shape)`.
         """
 
+    def sample_choices(
+        self, sample_shape: tuple[int, ...] = (), context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draws whose gradients hold the discrete choices fixed, and the log-probability of these choices.
+
+        A mixture of separate components can move mass between them by the gradient of that log-probability only: no
+        draw ever lies between them. Bases that choose nothing answer `None`.
+        """
+        return self.sample(sample_shape, context), None
+
     def _shape(self, sample_shape: tuple[int, ...], context: Tensor | None) -> torch.Size:
         batch = context.shape[:-1] if context is not None else torch.Size()
         return torch.Size(sample_shape) + batch + torch.Size(self.event_shape)

@@ -27,6 +27,7 @@ from pushforward.bijections.planar import Planar, Radial
 from pushforward.bijections.residual import Residual
 from pushforward.bijections.supports import Cholesky, CorrCholesky, Ordered, PositiveDefinite, Simplex, biject_to
 from pushforward.bijections.sylvester import Sylvester
+from pushforward.bijections.tails import StudentTail
 from pushforward.bijections.torch_adapter import BijectionTransform, FromTorch
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Squeeze",
     "Stack",
     "Standardize",
+    "StudentTail",
     "Sylvester",
     "Tanh",
     "TransformerAutoregressive",

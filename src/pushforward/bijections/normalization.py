@@ -7,15 +7,16 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
-from pushforward.numerics import floating
+from pushforward.numerics import floating, multiply, solve_triangular
 
 
 class Standardize(Bijection):
-    """x = loc + scale * z, fixed: with the mean and standard deviation of a table, z is standardised.
+    """x = loc + scale z, fixed: with the mean and standard deviation of a table, z is standardised.
 
     Args:
         loc: shape `(features,)`, in the units of x.
-        scale: shape `(features,)`, positive, in the units of x.
+        scale: in the units of x; positive, shape `(features,)`, or lower triangular with a positive diagonal, shape
+            `(features, features)`: with the Cholesky factor of a covariance, z is uncorrelated too.
 
     Example:
         >>> Standardize([1.0, 2.0], [2.0, 2.0]).inverse(torch.tensor([3.0, 2.0]))[0]
@@ -29,20 +30,29 @@ class Standardize(Bijection):
         super().__init__()
         self.register_buffer("loc", floating(loc))
         self.register_buffer("scale", floating(scale))
-        if self.loc.dim() != 1 or self.loc.shape != self.scale.shape:
+        n = len(self.loc) if self.loc.dim() == 1 else -1
+        if tuple(self.scale.shape) not in ((n,), (n, n)):
             raise ValueError(
-                "Standardize: expected loc and scale of one shape (features,), "
+                "Standardize: expected loc (features,) and scale (features,) or (features, features), "
                 f"got {tuple(self.loc.shape)} and {tuple(self.scale.shape)}"
             )
-        if not bool(((self.scale > 0) & self.scale.isfinite() & self.loc.isfinite()).all()):
+        if not bool((self._diagonal() > 0).all() & self.scale.isfinite().all() & self.loc.isfinite().all()):
             raise ValueError(f"Standardize: expected finite loc and finite scale > 0, got {self.loc} and {self.scale}")
-        self.event_shape = (len(self.loc),)
+        if self.scale.dim() == 2 and bool(self.scale.triu(1).any()):
+            raise ValueError("Standardize: expected a lower triangular scale, got numbers above the diagonal")
+        self.event_shape = (n,)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.loc + self.scale * z, self.scale.log().sum().expand(z.shape[:-1])
+        scaled = self.scale * z if self.scale.dim() == 1 else multiply(self.scale, z)
+        return self.loc + scaled, self._diagonal().log().sum().expand(z.shape[:-1])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return (x - self.loc) / self.scale, -self.scale.log().sum().expand(x.shape[:-1])
+        centred = x - self.loc
+        z = centred / self.scale if self.scale.dim() == 1 else solve_triangular(self.scale, centred, upper=False)
+        return z, -self._diagonal().log().sum().expand(x.shape[:-1])
+
+    def _diagonal(self) -> Tensor:
+        return self.scale if self.scale.dim() == 1 else self.scale.diagonal()
 
 
 class ActNorm(Bijection):

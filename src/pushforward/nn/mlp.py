@@ -15,6 +15,7 @@ class MLP(nn.Module):
         out_features: size of the last dimension of the output.
         hidden_features: widths of the hidden layers; `()` is one linear map.
         activation: class of the nonlinearity between the layers.
+        skip: add a linear map of the input to the output; it starts at zero.
 
     Example:
         >>> MLP(3, 5, hidden_features=(16,))(torch.zeros(7, 3)).shape
@@ -28,21 +29,24 @@ class MLP(nn.Module):
         hidden_features: Sequence[int] = (64, 64),
         *,
         activation: type[nn.Module] = nn.SiLU,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.hidden_features = tuple(hidden_features)
         self.activation = activation
+        self.skip = skip
         widths = [in_features, *self.hidden_features]
         layers: list[nn.Module] = []
         for n, m in itertools.pairwise(widths):
             layers += [nn.Linear(n, m), activation()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
+        self.straight = nn.Parameter(torch.zeros(out_features, in_features)) if skip else None
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
-        return out
+        return out if self.straight is None else out + x @ self.straight.mT
 
     @torch.no_grad()
     def start_at_(self, output: Tensor) -> None:

@@ -2,7 +2,18 @@
 
 from pushforward.objectives.base import Objective
 from pushforward.objectives.flow_matching import FlowMatching
+from pushforward.objectives.importance import AlphaDivergence, ForwardKL, ImportanceWeighted
+from pushforward.objectives.log_variance import LogVariance
 from pushforward.objectives.maximum_likelihood import MaximumLikelihood
 from pushforward.objectives.reverse_kl import ReverseKL
 
-__all__ = ["FlowMatching", "MaximumLikelihood", "Objective", "ReverseKL"]
+__all__ = [
+    "AlphaDivergence",
+    "FlowMatching",
+    "ForwardKL",
+    "ImportanceWeighted",
+    "LogVariance",
+    "MaximumLikelihood",
+    "Objective",
+    "ReverseKL",
+]

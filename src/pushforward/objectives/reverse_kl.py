@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.func import functional_call
 
 from pushforward.flow import Flow
-from pushforward.objectives.base import Objective
+from pushforward.objectives.base import Objective, checked, plain
+
+WEIGHT_LIMIT = 10.0  # of importance weights of mean 1
 
 
 class ReverseKL(Objective):
@@ -19,6 +22,9 @@ class ReverseKL(Objective):
         num_samples: draws per step, n.
         gradient: "reparametrised", or "path": without the score term, whose mean is zero, so that the gradient's
             variance vanishes as q reaches p ("sticking the landing"; one more pass, in the direction x to z).
+        coverage: weight of a term that pulls q towards draws that it holds too rarely, $-\sum_i (w_i - \bar w) \log
+            q(x_i)$ with clipped importance weights $w_i$ of mean one: the gradient of KL(p || q) on draws of q, zero
+            where q = p. It keeps a mixture from starving components; with the path gradient only.
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv 1505.05770.
@@ -39,30 +45,66 @@ class ReverseKL(Objective):
         num_samples: int = 64,
         *,
         gradient: Literal["reparametrised", "path"] = "reparametrised",
+        coverage: float = 0.0,
     ) -> None:
         super().__init__(flow)
         if gradient not in ("reparametrised", "path"):
             raise ValueError(f"ReverseKL: expected gradient 'reparametrised' or 'path', got {gradient!r}")
         if num_samples < 1:
             raise ValueError(f"ReverseKL: expected num_samples >= 1, got {num_samples}")
-        # As a plain function: the parameters of a target that is a module are not this module's to train.
-        self.log_density = log_density.__call__ if isinstance(log_density, nn.Module) else log_density
+        if coverage < 0 or (coverage and gradient != "path"):
+            raise ValueError(f"ReverseKL: expected coverage >= 0, with gradient 'path' if positive, got {coverage}")
+        self.log_density = plain(log_density)
         self.num_samples = num_samples
         self.gradient = gradient
+        self.coverage = coverage
+        self.log_weights: Tensor | None = None
 
     def forward(self, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """The loss on `num_samples` fresh draws, for each row of a context `(n, context_features)` if there is one."""
-        shape = (self.num_samples,)
-        if self.gradient == "path":
-            x = self.flow.rsample(shape, context)
-            frozen = {name: p.detach() for name, p in self.flow.named_parameters()}
-            log_q: Tensor = functional_call(self.flow, frozen, (x, context))
-        else:
-            x, log_q = self.flow.rsample_and_log_prob(shape, context)
-        log_p = self.log_density(x)
-        if log_p.shape != log_q.shape:
-            raise ValueError(
-                f"ReverseKL: expected log_density to map x of shape {tuple(x.shape)} to {tuple(log_q.shape)}, "
-                f"got {tuple(log_p.shape)}"
-            )
+        """The loss on `num_samples` fresh draws, for each row of a context `(n, context_features)` if there is one.
+
+        The log-weights of the draws, without gradient, stay in `log_weights`.
+        """
+        if self.gradient == "path" and torch.is_grad_enabled():
+            return self._path(context)
+        x, log_q = self.flow.rsample_and_log_prob((self.num_samples,), context)
+        log_p = checked("ReverseKL", self.log_density, x, log_q)
+        self.log_weights = (log_p - log_q).detach()
         return (log_q - log_p).mean()
+
+    def _path(self, context: Tensor | None) -> Tensor:
+        """The loss with the gradient of the draws alone: that of x times what pulls on x, held fixed."""
+        flow = self.flow
+        embedded = flow._embed(context)
+        z, log_choice = flow.base.sample_choices((self.num_samples,), embedded)
+        x = flow.bijection(z, flow._for_bijection(embedded))[0]
+        point = x.detach().requires_grad_()
+        if self.coverage:
+            log_q: Tensor = flow(point, context)
+        else:
+            fixed = {name: p.detach() for name, p in flow.named_parameters()}
+            log_q = functional_call(flow, fixed, (point, None if context is None else context.detach()))
+        free_energy = log_q - checked("ReverseKL", self.log_density, point, log_q)
+        (pull,) = torch.autograd.grad(free_energy.sum(), point, retain_graph=bool(self.coverage))
+        free_energy = free_energy.detach()
+        self.log_weights = -free_energy
+        dims = tuple(range(free_energy.dim(), x.dim()))
+        loss = (x * pull).sum(dims)
+        if log_choice is not None:
+            n = len(free_energy)
+            # The mean of the others as baseline leaves no bias.
+            centred = (free_energy - free_energy.mean(0)) * (n / max(n - 1, 1))
+            limit = WEIGHT_LIMIT * centred.abs().median()
+            loss = loss + centred.clamp(-limit, limit) * log_choice
+        if self.coverage:
+            loss = loss - self.coverage * self._excess() * log_q
+        # Of the free energy's value.
+        total: Tensor = free_energy.mean() + loss.mean() - loss.mean().detach()
+        return total
+
+    def _excess(self) -> Tensor:
+        """Clipped importance weights of mean one, minus their mean."""
+        assert self.log_weights is not None
+        weights = self.log_weights.softmax(0) * len(self.log_weights)
+        weights = weights.clamp_max(WEIGHT_LIMIT)
+        return weights - weights.mean(0)

@@ -78,7 +78,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1000,
     progress: bool | None = None,
-    callback: Callable[[int], None] | None = None,
+    callback: Callable[[int], bool | None] | None = None,
 ) -> TrainResult:
     """Minimise an objective over the parameters of its flow, in place.
 
@@ -106,7 +106,7 @@ def train(
             if it had never stopped.
         checkpoint_every: steps between checkpoints.
         progress: show a progress bar; by default only on a terminal.
-        callback: called after each step with the number of steps taken.
+        callback: called after each step with the number of steps taken; what is true ends the run.
 
     Returns:
         What happened. The flow holds the state with the best validation loss if there is one, else the last; after
@@ -235,7 +235,7 @@ class _Run:
         checkpoint: Path | None,
         checkpoint_every: int,
         call: str,
-        callback: Callable[[int], None] | None,
+        callback: Callable[[int], bool | None] | None,
     ) -> None:
         self.objective = objective
         self.parameters = parameters
@@ -310,9 +310,8 @@ class _Run:
         while self.step < self.max_steps:
             self._train_step()
             self.step += 1
-            if self.callback is not None:
-                self.callback(self.step)
-            last = self.step == self.max_steps
+            told_to_stop = self.callback is not None and self.callback(self.step)
+            last = self.step == self.max_steps or bool(told_to_stop)
             if self.step % CHECK_EVERY == 0 or last:
                 if not self._is_finite():
                     return "non-finite"
@@ -326,6 +325,8 @@ class _Run:
                 self._write(self.checkpoint)
             latest = self.validation[-1][1] if self.validation else math.nan
             bar.update(self.step, lambda: self.losses[self.step - 1].item(), latest)
+            if told_to_stop:
+                return "stopped by the callback"
             if self.max_seconds is not None and self._seconds() > self.max_seconds and not last:
                 return f"out of time after {self.max_seconds:g} s"
         return "all steps done"

@@ -1,0 +1,263 @@
+"""From a log density to a flow, its evidence, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pushforward.bijections import Bijection, Chain, Standardize
+from pushforward.flow import Flow
+from pushforward.inference.budget import Budget
+from pushforward.inference.certify import Certificate, certify, missed_mass, weighted_draws
+from pushforward.inference.density import Density, Draws, Features, LogDensity, Support
+from pushforward.inference.exact import exact_draws
+from pushforward.inference.locate import Located, locate
+from pushforward.inference.refine import polish, transport
+from pushforward.inference.report import Verdict, report, verdict
+from pushforward.inference.starts import Start, starts
+from pushforward.inference.tails import heavy_tails
+from pushforward.io import save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LAYERS, HIDDEN = 4, (32, 32)
+RACE = 0.15  # share of the budget that each of several starts gets before the best goes on
+CERTIFY = 0.95  # share of the budget at which the training ends
+JUDGE_DRAWS = 4096
+
+
+@dataclass(frozen=True)
+class LogDensityFit:
+    """A flow fitted to a log density, and how far to trust it.
+
+    Attributes:
+        flow: on the user's scale, float64; for named sites over all of them side by side.
+        elbo: lower bound of the log evidence, nats.
+        log_evidence: log of the integral of the density, nats, and `log_evidence_error`, its standard error.
+        ess: effective share of the flow's draws as importance samples, of 1.
+        khat: tail index of their weights.
+        evaluations: of the target, with those of the certificate.
+        seconds: wall-clock time.
+        missed: share of the mass, as far as the located modes and the flow show it, to which the flow gives less than
+            a tenth of its due.
+        verdict: "good", "doubtful" or "failed".
+        report: the verdict in words, with the figures and what to do next.
+        start: the kind of start that was best: "normal", "mixture", "product", "wide", or "given" for a given flow.
+    """
+
+    flow: Flow
+    elbo: float
+    log_evidence: float
+    log_evidence_error: float
+    ess: float
+    khat: float
+    evaluations: int
+    seconds: float
+    missed: float
+    verdict: Verdict
+    report: str
+    start: str
+    certificate: Certificate
+    _density: Density
+    _inner: Flow
+    _seed: int
+
+    def sample(self, n: int, *, exact: bool = False, seed: int | None = None) -> Draws:
+        """`n` draws on the user's scale, `(n, features)`, float64; for named sites a dict of them.
+
+        Args:
+            n: number of draws.
+            exact: draws of the target, not of the flow, as the end of n Markov chains that start from weighted draws
+                and go between the flow's proposals and, where there are gradients, local moves in the base space.
+            seed: of the draws; by default torch's random state, or the seed of the fit for exact ones.
+        """
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            if not exact:
+                return self._density.named(self.flow.sample(n))
+            u, _ = exact_draws(self._inner, self._density, n, seed=self._seed if seed is None else seed)
+            return self._density.named(self._density.bijection(u)[0])
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log q(x) in nats of a flat x on the user's scale: `(*batch, features)` to `(*batch,)`."""
+        return self.flow.log_prob(x)
+
+    def weighted_sample(self, n: int) -> tuple[Draws, Tensor]:
+        """`n` draws of the flow and their log importance weights, whose exponentials have the evidence for mean."""
+        with torch.no_grad():
+            u, log_weights = weighted_draws(self._inner, self._density, n)
+            return self._density.named(self._density.bijection(u)[0]), log_weights
+
+    def save(self, path: str | Path) -> None:
+        """Write the flow and the figures of the fit to one file, for `pushforward.load` and `load_info`."""
+        figures = {name: getattr(self, name) for name in _FIGURES}
+        save(self.flow, path, info={"fit": figures, "report": self.report})
+
+    def plot(self) -> Figure:
+        """The margins, or for two features the density with draws, as a figure."""
+        from pushforward.inference.plot import plot
+
+        return plot(self)
+
+    def to_arviz(self, n: int = 4000) -> Any:
+        """`n` exact draws as four chains of an arviz data tree; needs `arviz-base`."""
+        from pushforward.inference.plot import to_arviz
+
+        return to_arviz(self, n)
+
+    def __repr__(self) -> str:
+        return self.report
+
+
+_FIGURES = (
+    "verdict",
+    "elbo",
+    "log_evidence",
+    "log_evidence_error",
+    "ess",
+    "khat",
+    "missed",
+    "evaluations",
+    "seconds",
+    "start",
+)
+
+
+def fit_to_log_density(
+    log_density: LogDensity,
+    features: Features,
+    *,
+    support: Support | None = None,
+    flow: Flow | None = None,
+    max_steps: int = 5000,
+    max_seconds: float = 60.0,
+    max_evaluations: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> LogDensityFit:
+    r"""A flow q close to $p(x) = \tilde p(x) / Z$, an estimate of $\log Z$, and a verdict, from $\log \tilde p$ alone.
+
+    It locates the modes by ascents from dispersed points, starts a flow on them, lets several starts race where it is
+    not clear which is right, polishes the best by reverse KL with path gradients, and judges it on fresh draws.
+
+    Args:
+        log_density: from x to $\log \tilde p(x)$ in nats: a batch `(n, features)`, float64, to `(n,)`, or one point
+            to a number. With named sites it takes a dict of tensors. Gradients are used if torch can take them.
+        features: the number of coordinates of x, or for named sites the shape of each, as `{"mu": 1, "theta": 8}`.
+        support: a constraint of `torch.distributions.constraints` for x, or a dict of them for the sites that are not
+            real.
+        flow: of your own, over as many unconstrained coordinates; it is trained after an affine map to the modes.
+        max_steps: of the last training.
+        max_seconds: budget of time; the learning rate falls so that the training ends within it.
+        max_evaluations: budget of evaluations of the density, of values or gradients; those for the certificate, some
+            60,000, come on top.
+        seed: of everything random.
+        progress: show a line of progress; by default only on a terminal.
+
+    Returns:
+        The fit; print its `report`.
+
+    Raises:
+        ValueError: the density raises, or returns NaN, +inf or another shape (at which point), or the arguments
+            contradict each other.
+
+    Example:
+        >>> target = pf.targets.EightSchools()
+        >>> fit = pf.fit_to_log_density(target.log_density, features=10, max_steps=50)
+        >>> fit.sample(1000).shape
+        torch.Size([1000, 10])
+    """
+    if max_seconds <= 0 or max_steps < 1 or (max_evaluations is not None and max_evaluations < 1):
+        raise ValueError(
+            "fit_to_log_density: expected positive max_seconds, max_steps and max_evaluations, got "
+            f"{max_seconds}, {max_steps} and {max_evaluations}"
+        )
+    density = Density(log_density, features, support)
+    if flow is not None and (flow.event_shape != (density.features,) or flow.context_features):
+        raise ValueError(
+            f"fit_to_log_density: expected a flow of event shape {(density.features,)} without context, got "
+            f"{flow.event_shape} and context_features={flow.context_features}"
+        )
+    with Budget(density, max_seconds, max_evaluations, progress) as budget, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        outer = density.bijection
+        located = locate(density, generator)
+        if (tails := heavy_tails(density, located)) is not None:
+            density.change_coordinates(tails)
+            located = locate(density, generator)
+        if flow is not None:
+            name, inner, modes = "given", _given(flow, located), False
+        else:
+            start, inner = _race(starts(density, located, generator), density, budget, max_steps, generator, seed)
+            name, modes = start.name, start.modes
+        budget.stage = "polish"
+        polish(inner, density, steps=max_steps, budget=budget, until=CERTIFY, modes=modes, seed=seed + 1)
+        inner = inner.double()
+        budget.stage = "certify"
+        certificate = certify(inner, density, seed=seed + 2)
+        missed = missed_mass(inner, density, located, certificate.log_evidence, seed=seed + 3)
+    words = verdict(certificate, missed)
+    parts: list[Bijection] = [inner.bijection, *([] if tails is None else [tails])]
+    if not (isinstance(outer, Chain) and not len(outer.layers)):
+        parts.append(outer)
+    return LogDensityFit(
+        flow=Flow(Chain(*parts), inner.base).double(),
+        elbo=certificate.elbo,
+        log_evidence=certificate.log_evidence,
+        log_evidence_error=certificate.log_evidence_error,
+        ess=certificate.ess,
+        khat=certificate.khat,
+        evaluations=density.evaluations,
+        seconds=budget.seconds,
+        missed=missed,
+        verdict=words,
+        report=report(words, certificate, located, missed, name, density.evaluations, budget.seconds),
+        start=name,
+        certificate=certificate,
+        _density=density,
+        _inner=inner,
+        _seed=seed,
+    )
+
+
+def _given(flow: Flow, located: Located) -> Flow:
+    """The user's flow, behind the affine map to the mean and covariance of the modes."""
+    weights = located.elbos.softmax(0)
+    loc = weights @ located.means
+    centred = located.means - loc
+    within = torch.einsum("k,kij->ij", weights, located.scales @ located.scales.mT)
+    scale = torch.linalg.cholesky(within + (weights[:, None] * centred).mT @ centred)
+    return Flow(Chain(flow.bijection, Standardize(loc.to(_dtype(flow)), scale.to(_dtype(flow)))), flow.base)
+
+
+def _race(
+    candidates: list[Start], density: Density, budget: Budget, steps: int, generator: torch.Generator, seed: int
+) -> tuple[Start, Flow]:
+    """The start whose flow promises the most mass after a share of the budget; lost mass can only lower it."""
+    flows = [start.flow(layers=LAYERS, hidden_features=HIDDEN, seed=seed) for start in candidates]
+    if len(flows) == 1:
+        return candidates[0], flows[0]
+    scores = []
+    for start, flow in zip(candidates, flows, strict=True):
+        budget.stage = f"race, {start.name} start"
+        end = budget.spent + RACE
+        if start.transport:
+            transport(flow, density, budget=budget, until=end - RACE / 2, generator=generator)
+        polish(flow, density, steps=max(steps // 5, 50), budget=budget, until=end, modes=start.modes, seed=seed)
+        with torch.no_grad():
+            _, log_weights = weighted_draws(flow, density, JUDGE_DRAWS)
+        scores.append((log_weights.logsumexp(0) - math.log(len(log_weights))).item())
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return candidates[best], flows[best]
+
+
+def _dtype(flow: Flow) -> torch.dtype:
+    return next((p.dtype for p in flow.parameters()), torch.get_default_dtype())

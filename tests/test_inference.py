@@ -1,0 +1,253 @@
+"""Fits to log densities against known evidences, and verdicts on fits that are made to fail."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Gamma, Normal, constraints
+
+import pushforward as pf
+from pushforward.inference.density import Density
+from pushforward.inference.locate import locate
+from pushforward.targets import (
+    CorrelatedNormal,
+    EightSchools,
+    Funnel,
+    ManyWell,
+    NormalMixture,
+    PhiFour,
+    StudentTs,
+    Target,
+)
+
+NINE = NormalMixture([[5.0 * i, 5.0 * j] for i in (-1, 0, 1) for j in (-1, 0, 1)], scale=0.5477)
+QUICK: dict[str, Any] = {"max_seconds": 120.0, "progress": False}
+
+
+def bowl(x: Tensor) -> Tensor:
+    return -0.5 * x.square().sum(-1)
+
+
+class TestDensity:
+    def test_a_batched_function(self) -> None:
+        density = Density(bowl, 3)
+        assert density.batched and density.differentiable
+        u = torch.randn(5, 3, dtype=torch.float64)
+        value, gradient = density.value_and_gradient(u)
+        assert torch.allclose(value, bowl(u)) and torch.allclose(gradient, -u)
+        assert torch.allclose(density.hessian(u), -torch.eye(3, dtype=torch.float64).expand(5, 3, 3), atol=1e-6)
+
+    def test_a_function_of_one_point(self) -> None:
+        density = Density(lambda x: -0.5 * (x * x).sum(), 3)
+        u = torch.randn(5, 3, dtype=torch.float64)
+        assert density.batched and density.differentiable  # by vmap
+        assert torch.allclose(density(u), bowl(u))
+
+    def test_a_function_of_one_point_with_branches(self) -> None:
+        density = Density(lambda x: -0.5 * (x * x).sum() if x[0].item() < 9 else x[0] * 0, 3)
+        u = torch.randn(5, 3, dtype=torch.float64)
+        assert not density.batched
+        assert torch.allclose(density(u), bowl(u))
+
+    def test_a_function_without_gradient(self) -> None:
+        density = Density(lambda x: torch.from_numpy(-0.5 * np.square(x.numpy()).sum(-1)), 3)
+        u = torch.randn(5, 3, dtype=torch.float64)
+        assert not density.differentiable
+        assert torch.allclose(density.value_and_gradient(u)[1], -u, atol=1e-6)
+
+    def test_evaluations_are_counted(self) -> None:
+        calls = 0
+
+        def count(x: Tensor) -> Tensor:
+            nonlocal calls
+            calls += len(x)
+            return bowl(x)
+
+        density = Density(count, 2)
+        before, seen = density.evaluations, calls
+        density(torch.zeros(7, 2))
+        density.value_and_gradient(torch.zeros(4, 2))
+        assert density.evaluations - before == calls - seen == 11
+
+    def test_a_support(self) -> None:
+        """The density of u = log x for x ~ Gamma(3, 2)."""
+        density = Density(lambda x: Gamma(3.0, 2.0).log_prob(x).sum(-1), 2, constraints.positive)
+        u = torch.randn(5, 2, dtype=torch.float64)
+        assert torch.allclose(density(u), (Gamma(3.0, 2.0).log_prob(u.exp()) + u).sum(-1), atol=1e-6)
+
+    def test_named_sites(self) -> None:
+        """A simplex of three has two free coordinates."""
+
+        def log_density(site: dict[str, Tensor]) -> Tensor:
+            assert site["p"].shape[-1] == 3 and site["w"].shape[-2:] == (2, 2)
+            return bowl(site["mu"]) + bowl(site["w"].flatten(-2)) + site["p"].log().sum(-1)
+
+        support = {"p": constraints.simplex}
+        density = Density(log_density, {"mu": 1, "p": 3, "w": (2, 2)}, support)
+        assert density.features == 1 + 2 + 4
+        assert density(torch.randn(5, 7, dtype=torch.float64)).shape == (5,)
+
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            (lambda x: bowl(x) * torch.nan, r"got nan at x = \[-?0\.\d+"),
+            (lambda x: bowl(x) + torch.inf, r"got inf at x = \["),
+            (lambda x: x.square(), r"expected a number for one point .* got shape \(3,\) at x = \["),
+            (lambda x: x.nonsense, r"it raised AttributeError: .*nonsense"),
+        ],
+    )
+    def test_unusable_functions(self, function: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Density(function, 3)
+
+    def test_unusable_arguments(self) -> None:
+        with pytest.raises(ValueError, match="features >= 1"):
+            Density(bowl, 0)
+        with pytest.raises(ValueError, match=r"a support for some of the sites \['a'\]"):
+            Density(bowl, {"a": 1}, {"b": constraints.positive})
+
+    def test_nan_met_on_the_way_names_the_point(self) -> None:
+        density = Density(lambda x: torch.where(x[..., 0] > 5, torch.nan, bowl(x)), 2)
+        with pytest.raises(ValueError, match=r"got nan at x = \[6, 0\]"):
+            density(torch.tensor([[1.0, 0.0], [6.0, 0.0]]))
+
+
+class TestLocate:
+    def test_one_mode_gives_its_own_normal(self) -> None:
+        target = CorrelatedNormal(8)
+        found = locate(Density(target.log_density, 8), torch.Generator().manual_seed(0))
+        covariance = target.rotation @ target.scales.square().diag() @ target.rotation.T
+        assert found.complete and found.connected
+        q = torch.distributions.MultivariateNormal(found.means[0], scale_tril=found.scales[0])
+        p = torch.distributions.MultivariateNormal(torch.zeros(8, dtype=torch.float64), covariance)
+        assert torch.distributions.kl_divergence(q, p) < 0.5
+
+    def test_all_of_nine_modes(self) -> None:
+        found = locate(Density(NINE.log_density, 2), torch.Generator().manual_seed(0))
+        assert found.complete and not found.connected
+        assert sorted(NINE.component(found.means).tolist()) == list(range(9))
+
+    def test_it_knows_that_it_did_not_find_all(self) -> None:
+        found = locate(Density(ManyWell(32).log_density, 32), torch.Generator().manual_seed(0))
+        assert not found.complete
+
+    def test_modes_far_apart(self) -> None:
+        target = NormalMixture([[0.0] * 10, [60.0] * 10], [0.7, 0.3])
+        found = locate(Density(target.log_density, 10), torch.Generator().manual_seed(0))
+        assert set(target.component(found.means).tolist()) == {0, 1}
+
+
+# Largest gap log Z - ELBO and error of log Z, nats.
+FITS: dict[str, tuple[Target, float, float]] = {
+    "normal": (CorrelatedNormal(10), 0.01, 0.005),
+    "nine": (NINE, 0.01, 0.005),
+    "two": (NormalMixture([[0.0] * 10, [10 / math.sqrt(10)] * 10], [0.7, 0.3]), 0.02, 0.02),
+    "student": (StudentTs(10), 0.05, 0.02),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("two", "student") else []) for name in FITS]
+)
+def test_fits(name: str) -> None:
+    target, gap, error = FITS[name]
+    fit = pf.fit_to_log_density(target.log_density, target.features, max_steps=300, **QUICK)
+    assert fit.verdict == "good", fit.report
+    assert target.log_normalizer - fit.elbo < gap
+    assert abs(fit.log_evidence - target.log_normalizer) < error
+    assert fit.report.startswith("verdict: good") and "never visited" in fit.report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "error"), [(Funnel(), 0.02), (EightSchools(), 0.02), (PhiFour(16, 4.0, 4.0), 0.03)], ids=str
+)
+def test_harder_fits(target: Target, error: float) -> None:
+    fit = pf.fit_to_log_density(target.log_density, target.features, **QUICK)
+    assert fit.verdict != "failed", fit.report
+    assert abs(fit.log_evidence - target.log_normalizer) < error
+
+
+def test_positive_coordinates_and_the_user_scale() -> None:
+    """Two Gamma(3, 2) times a constant: the evidence is the constant, and draws are positive with mean 3/2."""
+    fit = pf.fit_to_log_density(
+        lambda x: Gamma(3.0, 2.0).log_prob(x).sum(-1) + 4.0, 2, support=constraints.positive, max_steps=300, **QUICK
+    )
+    assert fit.verdict == "good", fit.report
+    assert fit.log_evidence == pytest.approx(4.0, abs=0.01)
+    x = fit.sample(20_000, seed=0)
+    assert isinstance(x, Tensor)
+    assert (x > 0).all()
+    assert x.mean(0).tolist() == pytest.approx([1.5, 1.5], abs=0.05)
+    expected = Gamma(3.0, 2.0).log_prob(x[:1000]).sum(-1)
+    assert (fit.log_prob(x[:1000]) - expected).abs().median() < 0.05
+
+
+def test_named_sites_come_back_by_name(tmp_path: Any) -> None:
+    def log_density(site: dict[str, Tensor]) -> Tensor:
+        tau = site["tau"][..., 0]
+        return Normal(0.0, tau[..., None]).log_prob(site["theta"]).sum(-1) + Gamma(5.0, 5.0).log_prob(tau)
+
+    fit = pf.fit_to_log_density(
+        log_density, {"tau": 1, "theta": 3}, support={"tau": constraints.positive}, max_steps=300, **QUICK
+    )
+    draws = fit.sample(1000, exact=True, seed=0)
+    assert isinstance(draws, dict)
+    assert draws["tau"].shape == (1000, 1) and draws["theta"].shape == (1000, 3)
+    assert draws["tau"].mean().item() == pytest.approx(1.0, abs=0.08)  # 4 standard errors and some correlation
+    fit.save(tmp_path / "fit.safetensors")
+    again = pf.load(tmp_path / "fit.safetensors")
+    x = torch.cat([draws["tau"], draws["theta"]], dim=-1)
+    assert torch.equal(again.log_prob(x), fit.log_prob(x))
+    assert pf.load_info(tmp_path / "fit.safetensors")["fit"]["verdict"] == fit.verdict
+
+
+def test_without_gradients() -> None:
+    target = CorrelatedNormal(4, 0.1, 10.0)
+
+    def log_density(x: Tensor) -> Tensor:
+        return torch.from_numpy(target.log_density(x.detach()).numpy())
+
+    fit = pf.fit_to_log_density(log_density, 4, max_steps=200, **QUICK)
+    assert fit.verdict == "good", fit.report
+    assert fit.log_evidence == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_fit() -> None:
+    fits = [pf.fit_to_log_density(bowl, 3, max_steps=20, seed=3, **QUICK) for _ in range(2)]
+    assert fits[0].elbo == fits[1].elbo and fits[0].evaluations == fits[1].evaluations
+
+
+@pytest.mark.slow
+def test_the_budget_of_evaluations_is_kept() -> None:
+    """But for the certificate, some 60,000, and the location of the modes, which are not cut short."""
+    target = Funnel(5)
+    least = pf.fit_to_log_density(target.log_density, 5, max_steps=1, **QUICK).evaluations
+    fit = pf.fit_to_log_density(target.log_density, 5, max_evaluations=least, **QUICK)
+    assert least < fit.evaluations < least + 65_000
+
+
+class TestHonesty:
+    def test_an_improper_density(self) -> None:
+        fit = pf.fit_to_log_density(lambda x: -0.5 * x[..., 0].square(), 2, max_steps=50, **QUICK)
+        assert fit.verdict == "failed"
+        assert "no finite integral" in fit.report
+
+    def test_a_flow_that_cannot_hold_the_modes(self) -> None:
+        torch.manual_seed(0)
+        fit = pf.fit_to_log_density(NINE.log_density, 2, flow=pf.planar(2, layers=2), max_steps=300, **QUICK)
+        assert fit.verdict != "good", fit.report
+
+    def test_too_small_a_budget(self) -> None:
+        fit = pf.fit_to_log_density(Funnel().log_density, 10, max_steps=20, **QUICK)
+        assert fit.verdict != "good", fit.report
+
+
+def test_arguments() -> None:
+    with pytest.raises(ValueError, match="expected positive max_seconds"):
+        pf.fit_to_log_density(bowl, 2, max_seconds=0)
+    with pytest.raises(ValueError, match=r"a flow of event shape \(2,\) without context, got \(3,\)"):
+        pf.fit_to_log_density(bowl, 2, flow=pf.planar(3))
