@@ -1,5 +1,6 @@
 """Fits to log densities against known evidences, and verdicts on fits that are made to fail."""
 
+import json
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Gamma, Normal, constraints
 
 import pushforward as pf
+from pushforward.cli import main
 from pushforward.inference.density import Density
 from pushforward.inference.locate import locate
 from pushforward.targets import (
@@ -251,3 +253,25 @@ def test_arguments() -> None:
         pf.fit_to_log_density(bowl, 2, max_seconds=0)
     with pytest.raises(ValueError, match=r"a flow of event shape \(2,\) without context, got \(3,\)"):
         pf.fit_to_log_density(bowl, 2, flow=pf.planar(3))
+
+
+def test_the_benchmark_prints_and_writes_its_figures(tmp_path: Any, capsys: Any) -> None:
+    assert main(["bench", "inference", "--out", str(tmp_path), "--only", "nine", "--seeds", "1"]) == 0
+    table = capsys.readouterr().out
+    assert "left out: Brownian motion and Seeds" in table
+    assert table.count("met") == 2 and "1 good" in table
+    (outcome,) = json.loads((tmp_path / "inference.json").read_text())
+    assert outcome["row"] == "nine" and outcome["values"]["delta"][0] < 0.005
+
+
+def test_pictures_of_a_fit() -> None:
+    pytest.importorskip("matplotlib")
+    for features in (2, 3):
+        figure = pf.fit_to_log_density(bowl, features, max_steps=5, **QUICK).plot()
+        assert len(figure.axes) == (2 if features == 2 else 6)
+
+
+def test_export_to_arviz() -> None:
+    pytest.importorskip("arviz_base")
+    tree = pf.fit_to_log_density(bowl, 2, max_steps=5, **QUICK).to_arviz(400)
+    assert tree["posterior"]["x"].shape == (4, 100, 2)

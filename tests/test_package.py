@@ -29,6 +29,11 @@ LAYERS: dict[str, list[str]] = {
     "objectives": ["bijections", "flow"],
     "training": ["files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "nn", "transformers"],
+    "diagnostics": [],
+    "inference": [
+        *("bases", "bijections", "diagnostics", "flow", "io", "nn", "numerics", "objectives", "training"),
+        *("plotting", "transformers"),
+    ],
 }
 
 

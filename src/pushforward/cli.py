@@ -15,6 +15,8 @@ from pushforward import __version__
 app = App(name="pushforward", help="Normalizing flows: fit, sample and score tables.", version=__version__)
 demo = App(name="demo", help="Teaching demos; each writes pictures, the model and its figures to a folder.")
 app.command(demo)
+bench = App(name="bench", help="Measurements against known answers; each prints a table and writes a JSON file.")
+app.command(bench)
 
 FlowName = Annotated[str, Parameter(help="Recipe, as nsf, maf or planar; a wrong name gets the list of all.")]
 Out = Annotated[Path, Parameter(help="Folder to write to.")]
@@ -125,6 +127,21 @@ def faithful(*, out: Out = Path("out"), flow: FlowName = "nsf", steps: int = 100
     from pushforward.demos.faithful import run
 
     print(run(out, flow=flow, steps=steps, seed=seed))
+
+
+@bench.command
+def inference(
+    *,
+    out: Out = Path("out/bench"),
+    seeds: Annotated[int, Parameter(help="Fits of each target.")] = 5,
+    data: Annotated[Path | None, Parameter(help="Folder with brownian.csv and seeds.csv.")] = None,
+    only: Annotated[str, Parameter(help="Only targets whose name holds this text.")] = "",
+    max_seconds: Annotated[float, Parameter(help="Budget of each fit.")] = 60.0,
+) -> None:
+    """Fit known log densities with default settings: evidences, modes, verdicts; an hour and a half."""
+    from pushforward.benchmarks.inference import run
+
+    print(run(out, seeds=seeds, data=data, only=only, max_seconds=max_seconds))
 
 
 def main(arguments: list[str] | None = None) -> int:

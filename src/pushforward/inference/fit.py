@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LAYERS, HIDDEN = 4, (32, 32)
 RACE = 0.15  # share of the budget that each of several starts gets before the best goes on
-CERTIFY = 0.95  # share of the budget at which the training ends
+CERTIFY = 0.9  # share of the budget at which the training ends
 JUDGE_DRAWS = 4096
 
 
