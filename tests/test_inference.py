@@ -133,7 +133,7 @@ class TestLocate:
         assert sorted(NINE.component(found.means).tolist()) == list(range(9))
 
     def test_it_knows_that_it_did_not_find_all(self) -> None:
-        found = locate(Density(ManyWell(32).log_density, 32), torch.Generator().manual_seed(0))
+        found = locate(Density(ManyWell(20).log_density, 20), torch.Generator().manual_seed(0))
         assert not found.complete
 
     def test_modes_far_apart(self) -> None:
@@ -173,6 +173,7 @@ def test_harder_fits(target: Target, error: float) -> None:
     assert abs(fit.log_evidence - target.log_normalizer) < error
 
 
+@pytest.mark.slow
 def test_positive_coordinates_and_the_user_scale() -> None:
     """Two Gamma(3, 2) times a constant: the evidence is the constant, and draws are positive with mean 3/2."""
     fit = pf.fit_to_log_density(
@@ -190,16 +191,16 @@ def test_positive_coordinates_and_the_user_scale() -> None:
 
 def test_named_sites_come_back_by_name(tmp_path: Any) -> None:
     def log_density(site: dict[str, Tensor]) -> Tensor:
-        tau = site["tau"][..., 0]
-        return Normal(0.0, tau[..., None]).log_prob(site["theta"]).sum(-1) + Gamma(5.0, 5.0).log_prob(tau)
+        return Normal(3.0, 1.0).log_prob(site["theta"]).sum(-1) + Gamma(5.0, 5.0).log_prob(site["tau"]).sum(-1)
 
     fit = pf.fit_to_log_density(
-        log_density, {"tau": 1, "theta": 3}, support={"tau": constraints.positive}, max_steps=300, **QUICK
+        log_density, {"tau": 1, "theta": 2}, support={"tau": constraints.positive}, max_steps=50, **QUICK
     )
-    draws = fit.sample(1000, exact=True, seed=0)
+    draws = fit.sample(500, exact=True, seed=0)
     assert isinstance(draws, dict)
-    assert draws["tau"].shape == (1000, 1) and draws["theta"].shape == (1000, 3)
-    assert draws["tau"].mean().item() == pytest.approx(1.0, abs=0.08)  # 4 standard errors and some correlation
+    assert draws["tau"].shape == (500, 1) and draws["theta"].shape == (500, 2)
+    assert draws["tau"].mean().item() == pytest.approx(1.0, abs=0.08)  # 4 standard errors
+    assert draws["theta"].mean(0).tolist() == pytest.approx([3.0, 3.0], abs=0.18)  # 4 standard errors
     fit.save(tmp_path / "fit.safetensors")
     again = pf.load(tmp_path / "fit.safetensors")
     x = torch.cat([draws["tau"], draws["theta"]], dim=-1)
@@ -255,6 +256,7 @@ def test_arguments() -> None:
         pf.fit_to_log_density(bowl, 2, flow=pf.planar(3))
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_and_writes_its_figures(tmp_path: Any, capsys: Any) -> None:
     assert main(["bench", "inference", "--out", str(tmp_path), "--only", "nine", "--seeds", "1"]) == 0
     table = capsys.readouterr().out
@@ -271,6 +273,7 @@ def test_pictures_of_a_fit() -> None:
         assert len(figure.axes) == (2 if features == 2 else 6)
 
 
+@pytest.mark.slow
 def test_export_to_arviz() -> None:
     pytest.importorskip("arviz_base")
     tree = pf.fit_to_log_density(bowl, 2, max_steps=5, **QUICK).to_arviz(400)

@@ -90,6 +90,9 @@ def pareto_smooth(log_weights: Tensor) -> tuple[Tensor, float]:
 def khat_threshold(n: int) -> float:
     r"""$\min(1 - 1 / \log_{10} n, 0.7)$: the largest k-hat at which n weighted draws can be trusted.
 
+    Raises:
+        ValueError: n is below 2.
+
     Reference:
         Vehtari et al., Pareto Smoothed Importance Sampling, 2024 revision, arXiv 1507.02646.
 
@@ -97,6 +100,8 @@ def khat_threshold(n: int) -> float:
         >>> khat_threshold(100), khat_threshold(10_000)
         (0.5, 0.7)
     """
+    if n < 2:
+        raise ValueError(f"expected n >= 2 weights, got {n}")
     return min(1 - 1 / math.log10(n), 0.7)
 
 
