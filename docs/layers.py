@@ -41,10 +41,10 @@ INTRO = f"""# What each flow can hold
 *Made by `python docs/layers.py`.*
 
 Recipes with their default sizes, fitted by maximum likelihood to fresh draws of three densities: {STEPS} steps of
-{BATCH} rows, or fewer where these take long, Adam of rate 3e-3 on a cosine schedule; cnf by flow matching, {CHEAP} times
-as many. The figures are KL(p || q) in nats on {TEST_ROWS:,} fresh rows, with standard errors below 0.02;
-0 is perfect. They tell what an architecture of that size holds after so short a training, not how well it can be tuned;
-householder is a rotation of a round base and can hold none of them. ffjord is cnf with estimated traces.
+{BATCH} rows, or fewer where these take long, Adam of rate 3e-3 on a cosine schedule; cnf by flow matching,
+{CHEAP} times as many. The figures are KL(p || q) in nats on {TEST_ROWS:,} fresh rows, with standard errors below
+0.02; 0 is perfect. They tell what an architecture of that size holds after so short a training, not how well it can
+be tuned; householder is a rotation of a round base and can hold none of them. ffjord is cnf with estimated traces.
 Recipes that are missing here were not measured yet: `python docs/layers.py NAME` adds them.
 """
 
