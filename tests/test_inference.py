@@ -12,8 +12,9 @@ from torch.distributions import Gamma, Normal, constraints
 
 import pushforward as pf
 from pushforward.cli import main
+from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
-from pushforward.inference.locate import locate
+from pushforward.inference.locate import Located, locate
 from pushforward.targets import (
     CorrelatedNormal,
     EightSchools,
@@ -117,10 +118,15 @@ class TestDensity:
             density(torch.tensor([[1.0, 0.0], [6.0, 0.0]]))
 
 
+def located(target: Target) -> Located:
+    density = Density(target.log_density, target.features)
+    return locate(density, torch.Generator().manual_seed(0), budget=Budget(density, 60.0, None, False), until=1.0)
+
+
 class TestLocate:
     def test_one_mode_gives_its_own_normal(self) -> None:
         target = CorrelatedNormal(8)
-        found = locate(Density(target.log_density, 8), torch.Generator().manual_seed(0))
+        found = located(target)
         covariance = target.rotation @ target.scales.square().diag() @ target.rotation.T
         assert found.complete and found.connected
         q = torch.distributions.MultivariateNormal(found.means[0], scale_tril=found.scales[0])
@@ -128,17 +134,17 @@ class TestLocate:
         assert torch.distributions.kl_divergence(q, p) < 0.5
 
     def test_all_of_nine_modes(self) -> None:
-        found = locate(Density(NINE.log_density, 2), torch.Generator().manual_seed(0))
+        found = located(NINE)
         assert found.complete and not found.connected
         assert sorted(NINE.component(found.means).tolist()) == list(range(9))
 
     def test_it_knows_that_it_did_not_find_all(self) -> None:
-        found = locate(Density(ManyWell(20).log_density, 20), torch.Generator().manual_seed(0))
+        found = located(ManyWell(20))
         assert not found.complete
 
     def test_modes_far_apart(self) -> None:
         target = NormalMixture([[0.0] * 10, [60.0] * 10], [0.7, 0.3])
-        found = locate(Density(target.log_density, 10), torch.Generator().manual_seed(0))
+        found = located(target)
         assert set(target.component(found.means).tolist()) == {0, 1}
 
 

@@ -44,6 +44,12 @@ class Budget:
             self._status.stop()
 
     @property
+    def affordable(self) -> float:
+        """The evaluations that the whole budget pays for, at the time that one has taken so far, all else included."""
+        by_time = self.max_seconds / self.seconds * self.density.evaluations
+        return by_time if self.max_evaluations is None else min(by_time, self.max_evaluations)
+
+    @property
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self.start

@@ -13,12 +13,13 @@ from pushforward.flow import Flow
 from pushforward.inference.density import Density
 from pushforward.inference.exact import hamiltonian_steps
 from pushforward.inference.locate import Located
-from pushforward.inference.starts import Mixture
+from pushforward.inference.mixture import Mixture
 
 DRAWS = 20_000
 BLOCK = 4096
-MISSED_DRAWS, MISSED_BLOCK = 2048, 512
-DRIFT_CHAINS, DRIFT_STEPS = 512, 10
+MISSED_SHARE, MISSED_BLOCK = 0.1, 512  # of the draws
+DRIFT_SHARE, DRIFT_STEPS = 0.025, 10
+COST = 3  # evaluations for each draw, all checks included
 SIGNIFICANT = 1e-4
 
 
@@ -54,7 +55,7 @@ class Certificate:
 
 
 @torch.no_grad()
-def certify(flow: Flow, density: Density, *, seed: int, draws: int = DRAWS) -> Certificate:
+def certify(flow: Flow, density: Density, *, draws: int, seed: int) -> Certificate:
     """Draw afresh, weigh, and move some of the weighted draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -62,7 +63,8 @@ def certify(flow: Flow, density: Density, *, seed: int, draws: int = DRAWS) -> C
         finite = log_weights.clamp_min(-1e10)
         evidence, error = log_evidence(log_weights)
         smoothed, khat = pareto_smooth(log_weights)
-        drift, drift_p = _drift(flow, density, x, smoothed)
+        chains = max(int(DRIFT_SHARE * draws), 32)
+        drift, drift_p = _drift(flow, density, x, smoothed, chains)
         proper = _falls_off(density, x)
     return Certificate(
         elbo=finite.mean().item(),
@@ -79,7 +81,7 @@ def certify(flow: Flow, density: Density, *, seed: int, draws: int = DRAWS) -> C
 
 
 @torch.no_grad()
-def missed_mass(flow: Flow, density: Density, located: Located, log_evidence: float, *, seed: int) -> float:
+def missed_mass(flow: Flow, density: Density, located: Located, log_evidence: float, *, draws: int, seed: int) -> float:
     """Share of the mass where the flow gives less than a tenth of its due.
 
     Estimated on draws of the flow and of the located approximations together, weighted by the mean of both densities,
@@ -89,7 +91,8 @@ def missed_mass(flow: Flow, density: Density, located: Located, log_evidence: fl
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        x = torch.cat([flow.sample(MISSED_DRAWS), mixture.sample(MISSED_DRAWS, generator)])
+        each = max(int(MISSED_SHARE * draws), 128)
+        x = torch.cat([flow.sample(each), mixture.sample(each, generator)])
     log_q = torch.cat([flow.log_prob(block) for block in x.split(BLOCK)])
     log_mixture = torch.cat([mixture.log_terms(block).logsumexp(-1) for block in x.split(MISSED_BLOCK)])
     value = density(x)
@@ -108,17 +111,17 @@ def weighted_draws(flow: Flow, density: Density, n: int) -> tuple[Tensor, Tensor
     return torch.cat([x for x, _ in parts]), torch.cat([w for _, w in parts])
 
 
-def _drift(flow: Flow, density: Density, x: Tensor, log_weights: Tensor) -> tuple[float, float]:
+def _drift(flow: Flow, density: Density, x: Tensor, log_weights: Tensor, chains: int) -> tuple[float, float]:
     """The largest shift of simple statistics, in standard errors, and its probability by chance."""
     if not density.differentiable:
         return math.nan, math.nan
-    index = torch.multinomial(log_weights.exp(), DRIFT_CHAINS, replacement=True)
+    index = torch.multinomial(log_weights.exp(), chains, replacement=True)
     before = flow.to_base(x[index])
     after, accepted = hamiltonian_steps(flow, density, before, DRIFT_STEPS)
     if accepted < 0.05:
         return math.nan, math.nan
     change = torch.cat([after - before, after.square() - before.square()], dim=-1)
-    spread = change.std(0).clamp_min(1e-300) / math.sqrt(DRIFT_CHAINS)
+    spread = change.std(0).clamp_min(1e-300) / math.sqrt(chains)
     z = (change.mean(0) / spread).abs().max().item()
     return z, min(change.shape[-1] * math.erfc(z / math.sqrt(2)), 1.0)
 

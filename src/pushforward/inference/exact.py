@@ -14,24 +14,27 @@ LEAPFROGS = 8
 GOAL = 0.8  # acceptance rate that the step size is adapted to
 
 
-def pulled_back(flow: Flow, density: Density, z: Tensor) -> tuple[Tensor, Tensor]:
-    """log of the target's density in the base space, `(n,)`, and its gradient, `(n, features)`."""
+def pulled_back(flow: Flow, density: Density, z: Tensor, power: float = 1.0) -> tuple[Tensor, Tensor]:
+    """log of base^(1 - power) times the target^power in the base space, `(n,)`, and its gradient, `(n, features)`."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         x, log_det = flow.bijection(z, None)
-        value = density(x) + log_det
+        value = power * (density(x) + log_det)
+        if power < 1:
+            value = value + (1 - power) * flow.base.log_prob(z)
         (gradient,) = torch.autograd.grad(value.sum(), z)
     return value.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
-def hamiltonian_steps(flow: Flow, density: Density, z: Tensor, steps: int) -> tuple[Tensor, float]:
-    """Hamiltonian Monte Carlo of many chains at once, which leaves the target in the base space as it is.
+def hamiltonian_steps(flow: Flow, density: Density, z: Tensor, steps: int, power: float = 1.0) -> tuple[Tensor, float]:
+    """Hamiltonian Monte Carlo of many chains at once, which leaves base^(1 - power) target^power as it is.
 
     The step size is that of the whole set of chains, found on a copy of them beforehand.
 
     Args:
         z: shape `(chains, features)`.
         steps: proposals per chain, each of up to eight leapfrog steps.
+        power: of the target, which is seen in the base space; 1 is the target itself.
 
     Returns:
         the chains' ends, and the share of proposals that were accepted.
@@ -42,30 +45,52 @@ def hamiltonian_steps(flow: Flow, density: Density, z: Tensor, steps: int) -> tu
     """
     size = 0.5 / z.shape[-1] ** 0.25
     for _ in range(6):
-        _, rate = _proposal(flow, density, z[: min(len(z), 128)], size)
+        _, rate = _proposal(flow, density, z[: min(len(z), 128)], size, power)
         if abs(rate - GOAL) < 0.1:
             break
         size *= min(max(rate / GOAL, 0.4), 1.3)
     accepted = 0.0
     for _ in range(steps):
-        z, rate = _proposal(flow, density, z, size)
+        z, rate = _proposal(flow, density, z, size, power)
         accepted += rate / steps
     return z, accepted
 
 
-def _proposal(flow: Flow, density: Density, z: Tensor, size: float) -> tuple[Tensor, float]:
+def _proposal(flow: Flow, density: Density, z: Tensor, size: float, power: float) -> tuple[Tensor, float]:
     momentum = torch.randn_like(z)
-    value, gradient = pulled_back(flow, density, z)
+    value, gradient = pulled_back(flow, density, z, power)
     start = value - 0.5 * momentum.square().sum(-1)
     place = z
     for _ in range(int(torch.randint(1, LEAPFROGS + 1, ()))):
         momentum = momentum + 0.5 * size * gradient
         place = place + size * momentum
-        value, gradient = pulled_back(flow, density, place)
+        value, gradient = pulled_back(flow, density, place, power)
         momentum = momentum + 0.5 * size * gradient
     end = (value - 0.5 * momentum.square().sum(-1)).nan_to_num(-math.inf)
     accept = torch.rand(len(z), dtype=z.dtype).log() < end - start
     return torch.where(accept[:, None], place, z), accept.double().mean().item()
+
+
+@torch.no_grad()
+def annealed_draws(flow: Flow, density: Density, n: int, *, stages: int = 8) -> tuple[Tensor, Tensor]:
+    """Draws of the flow, carried to the target by local moves on the way, and their log importance weights.
+
+    Without gradients there are no moves, and these are draws of the flow.
+
+    Returns:
+        draws, `(n, features)`, and log-weights, `(n,)`.
+
+    Reference:
+        Neal, Annealed Importance Sampling, 2001, arXiv physics/9803008.
+    """
+    z = flow.base.sample((n,))
+    log_weights = torch.zeros(n, dtype=torch.float64)
+    for stage in range(1, stages + 1):
+        x, log_det = flow.bijection(z)
+        log_weights += (density(x) + log_det - flow.base.log_prob(z)) / stages
+        if density.differentiable:
+            z, _ = hamiltonian_steps(flow, density, z, 2, stage / stages)
+    return flow.from_base(z), log_weights
 
 
 @torch.no_grad()

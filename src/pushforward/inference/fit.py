@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from torch import Tensor
 from pushforward.bijections import Bijection, Chain, Standardize
 from pushforward.flow import Flow
 from pushforward.inference.budget import Budget
-from pushforward.inference.certify import Certificate, certify, missed_mass, weighted_draws
+from pushforward.inference.certify import COST, DRAWS, Certificate, certify, missed_mass, weighted_draws
 from pushforward.inference.density import Density, Draws, Features, LogDensity, Support
 from pushforward.inference.exact import exact_draws
 from pushforward.inference.locate import Located, locate
-from pushforward.inference.refine import polish, transport
+from pushforward.inference.refine import RATE, bootstrap, polish, transport
 from pushforward.inference.report import Verdict, report, verdict
 from pushforward.inference.starts import Start, starts
 from pushforward.inference.tails import heavy_tails
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 LAYERS, HIDDEN = 4, (32, 32)
 RACE = 0.15  # share of the budget that each of several starts gets before the best goes on
-CERTIFY = 0.9  # share of the budget at which the training ends
+# Shares of the budget at which stages end; the certificate, which comes after the polish, gets a share of its own.
+LOCATE, LOCATE_AGAIN, START, POLISH = 0.25, 0.35, 0.45, 0.75
+CERTIFICATE, FEWEST_DRAWS = 0.15, 1000
 JUDGE_DRAWS = 4096
 
 
@@ -145,7 +148,8 @@ def fit_to_log_density(
     r"""A flow q close to $p(x) = \tilde p(x) / Z$, an estimate of $\log Z$, and a verdict, from $\log \tilde p$ alone.
 
     It locates the modes by ascents from dispersed points, starts a flow on them, lets several starts race where it is
-    not clear which is right, polishes the best by reverse KL with path gradients, and judges it on fresh draws.
+    not clear which is right, polishes the best by reverse KL with path gradients, and judges it on fresh draws. Where
+    the verdict is not good and budget is left, annealed draws show it where it lacks mass, for one more round.
 
     Args:
         log_density: from x to $\log \tilde p(x)$ in nats: a batch `(n, features)`, float64, to `(n,)`, or one point
@@ -153,11 +157,10 @@ def fit_to_log_density(
         features: the number of coordinates of x, or for named sites the shape of each, as `{"mu": 1, "theta": 8}`.
         support: a constraint of `torch.distributions.constraints` for x, or a dict of them for the sites that are not
             real.
-        flow: of your own, over as many unconstrained coordinates; it is trained after an affine map to the modes.
+        flow: of your own, over as many unconstrained coordinates; a copy is trained after an affine map to the modes.
         max_steps: of the last training.
         max_seconds: budget of time; the learning rate falls so that the training ends within it.
-        max_evaluations: budget of evaluations of the density, of values or gradients; those for the certificate, some
-            60,000, come on top.
+        max_evaluations: budget of evaluations of the density, of values or gradients.
         seed: of everything random.
         progress: show a line of progress; by default only on a terminal.
 
@@ -189,27 +192,33 @@ def fit_to_log_density(
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         outer = density.bijection
-        located = locate(density, generator)
+        located = locate(density, generator, budget=budget, until=LOCATE)
         if (tails := heavy_tails(density, located)) is not None:
             density.change_coordinates(tails)
-            located = locate(density, generator)
+            located = locate(density, generator, budget=budget, until=LOCATE_AGAIN)
         if flow is not None:
             name, inner, modes = "given", _given(flow, located), False
         else:
-            start, inner = _race(starts(density, located, generator), density, budget, max_steps, generator, seed)
+            budget.stage = "start"
+            candidates = starts(density, located, generator, budget=budget, until=START)
+            start, inner = _race(candidates, density, budget, max_steps, generator, seed)
             name, modes = start.name, start.modes
         budget.stage = "polish"
-        polish(inner, density, steps=max_steps, budget=budget, until=CERTIFY, modes=modes, seed=seed + 1)
-        inner = inner.double()
-        budget.stage = "certify"
-        certificate = certify(inner, density, seed=seed + 2)
-        missed = missed_mass(inner, density, located, certificate.log_evidence, seed=seed + 3)
-    words = verdict(certificate, missed)
-    parts: list[Bijection] = [inner.bijection, *([] if tails is None else [tails])]
+        polish(inner, density, steps=max_steps, budget=budget, until=POLISH, modes=modes, seed=seed + 1)
+        judged = _judge(inner, density, located, budget, seed + 2)
+        if judged.verdict != "good" and budget.spent < POLISH:
+            budget.stage = "bootstrap"
+            again = copy.deepcopy(inner)
+            bootstrap(again, density, seed=seed + 3)
+            end = 1 - CERTIFICATE
+            polish(again, density, steps=max_steps, budget=budget, until=end, modes=True, seed=seed + 4, rate=RATE / 3)
+            judged = max(judged, _judge(again, density, located, budget, seed + 5), key=lambda j: j.merit)
+    parts: list[Bijection] = [judged.flow.bijection, *([] if tails is None else [tails])]
     if not (isinstance(outer, Chain) and not len(outer.layers)):
         parts.append(outer)
+    certificate = judged.certificate
     return LogDensityFit(
-        flow=Flow(Chain(*parts), inner.base).double(),
+        flow=Flow(Chain(*parts), judged.flow.base),
         elbo=certificate.elbo,
         log_evidence=certificate.log_evidence,
         log_evidence_error=certificate.log_evidence_error,
@@ -217,24 +226,54 @@ def fit_to_log_density(
         khat=certificate.khat,
         evaluations=density.evaluations,
         seconds=budget.seconds,
-        missed=missed,
-        verdict=words,
-        report=report(words, certificate, located, missed, name, density.evaluations, budget.seconds),
+        missed=judged.missed,
+        verdict=judged.verdict,
+        report=report(judged.verdict, certificate, located, judged.missed, name, density.evaluations, budget.seconds),
         start=name,
         certificate=certificate,
         _density=density,
-        _inner=inner,
+        _inner=judged.flow,
         _seed=seed,
     )
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A flow in float64, and what was found about it."""
+
+    flow: Flow
+    certificate: Certificate
+    missed: float
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.certificate, self.missed)
+
+    @property
+    def merit(self) -> tuple[int, float]:
+        """The larger, the better: the verdict first, then the share of the draws that counts."""
+        return ("failed", "doubtful", "good").index(self.verdict), self.certificate.ess
+
+
+def _judge(flow: Flow, density: Density, located: Located, budget: Budget, seed: int) -> _Judged:
+    """The flow as it is now, on as many fresh draws as the budget pays for."""
+    budget.stage = "certify"
+    budget.update()
+    flow = copy.deepcopy(flow).double()
+    draws = int(min(DRAWS, max(CERTIFICATE * budget.affordable / COST, FEWEST_DRAWS)))
+    certificate = certify(flow, density, draws=draws, seed=seed)
+    missed = missed_mass(flow, density, located, certificate.log_evidence, draws=draws, seed=seed + 100)
+    return _Judged(flow, certificate, missed)
+
+
 def _given(flow: Flow, located: Located) -> Flow:
-    """The user's flow, behind the affine map to the mean and covariance of the modes."""
+    """A copy of the user's flow, behind the affine map to the mean and covariance of the modes."""
     weights = located.elbos.softmax(0)
     loc = weights @ located.means
     centred = located.means - loc
     within = torch.einsum("k,kij->ij", weights, located.scales @ located.scales.mT)
     scale = torch.linalg.cholesky(within + (weights[:, None] * centred).mT @ centred)
+    flow = copy.deepcopy(flow)
     return Flow(Chain(flow.bijection, Standardize(loc.to(_dtype(flow)), scale.to(_dtype(flow)))), flow.base)
 
 

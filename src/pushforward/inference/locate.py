@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
 
 SCALES = (0.5, 50.0)  # of the first starting points
@@ -15,8 +16,8 @@ PATH_DRAWS, FINAL_DRAWS = 6, 24
 BEHIND = 10.0  # nats of ELBO behind the best at which an approximation is dropped
 LANDED = 6.0  # nats of log density behind the best within which an end point counts as a mode
 MAX_COMPONENTS = 160
-ROUNDS = 4
-SATURATED, COMPLETE = 0.02, 0.1  # shares of new modes among the landings of a round
+MAX_ROUNDS = 10
+COMPLETE = 0.1  # share of new modes among the landings of a round up to which all counts as found
 
 
 @dataclass(frozen=True)
@@ -52,31 +53,39 @@ class _Paths:
         return _Paths(*(part[index] for part in (self.means, self.scales, self.elbos, self.ends, self.values)))
 
 
-def locate(density: Density, generator: torch.Generator) -> Located:
+def locate(density: Density, generator: torch.Generator, *, budget: Budget, until: float) -> Located:
     """Climb from dispersed points, then from the spread of what was found, until nothing new is found.
 
-    References:
+    Args:
+        density: the target.
+        generator: of starting points and draws.
+        budget: shared with the other stages.
+        until: share of the whole budget at which the search ends, complete or not.
+
+    Reference:
         Zhang et al., Pathfinder: Parallel quasi-Newton variational inference, 2021, arXiv 2108.03782.
     """
     d = density.features
-    paths = 256 if d <= 4 else 64
+    paths, saturated, rounds = (256, 0.0, MAX_ROUNDS) if d <= 4 else (64, 0.02, 4)
     low, high = (math.log(s) for s in SCALES)
     scale = (low + (high - low) * torch.rand(paths, 1, generator=generator, dtype=torch.float64)).exp()
     starts = scale * torch.randn(paths, d, generator=generator, dtype=torch.float64)
-    found = _distinct(_ascend(density, starts, generator))
+    found = _distinct(_ascend(density, starts, generator, budget, until))
     share = 1.0
-    for _ in range(1, ROUNDS):
-        fresh = _ascend(density, _restarts(found, paths, generator), generator)
+    for _ in range(1, rounds):
+        if budget.spent > until:
+            break
+        fresh = _ascend(density, _restarts(found, paths, generator), generator, budget, until)
         share = _share_new(found, fresh)
         found = _distinct(_joined(found, fresh))
-        if share <= SATURATED:
+        if share <= saturated:
             break
     means, scales, elbos = found.means, found.scales, found.elbos
     connected = len(means) == 1 or (d > 4 and _connected(density, means, scales))
     return Located(means, scales, elbos, share <= COMPLETE, connected)
 
 
-def _ascend(density: Density, x: Tensor, generator: torch.Generator) -> _Paths:
+def _ascend(density: Density, x: Tensor, generator: torch.Generator, budget: Budget, until: float) -> _Paths:
     """BFGS from each point at once, with the best Gaussian approximation met on the way or at the end."""
     n, d = x.shape
     eye = torch.eye(d, dtype=x.dtype)
@@ -104,10 +113,13 @@ def _ascend(density: Density, x: Tensor, generator: torch.Generator) -> _Paths:
         gained = new_value - value
         x, value, gradient = moved, new_value, new_gradient
         active = active & (gained > 1e-7 * (1 + value.abs()))
-        if not active.any():
+        budget.update()
+        if not active.any() or budget.spent > until:
             break
     best.ends, best.values = x, value
-    _keep_laplace(density, best, gradient, generator)
+    best.elbos = _elbo(density, best.means, best.scales, FINAL_DRAWS, generator)
+    if budget.spent <= until:
+        _keep_laplace(density, best, gradient, generator)
     return best
 
 
@@ -177,11 +189,10 @@ def _keep_better(
 
 
 def _keep_laplace(density: Density, best: _Paths, gradient: Tensor, generator: torch.Generator) -> None:
-    """Re-rate the best approximations on more draws, and compare them with the one from the curvature at the end.
+    """Compare the best approximations with the one from the curvature at the end of the path.
 
-    It is centred where a last Newton step from the end leads.
+    It is centred where a last Newton step from there leads.
     """
-    best.elbos = _elbo(density, best.means, best.scales, FINAL_DRAWS, generator)
     values, vectors = torch.linalg.eigh(-density.hessian(best.ends))
     index = (values > 1e-8).all(-1).nonzero().squeeze(-1)
     if not len(index):

@@ -11,8 +11,9 @@ from torch import Tensor
 from pushforward.flow import Flow
 from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
-from pushforward.inference.starts import power_at
-from pushforward.objectives import LogVariance, ReverseKL
+from pushforward.inference.exact import annealed_draws
+from pushforward.inference.mixture import effective_share, power_at
+from pushforward.objectives import LogVariance, MaximumLikelihood, ReverseKL
 from pushforward.training import train
 
 RATE, BATCH = 1e-2, 256
@@ -20,16 +21,21 @@ WARM_UP = 30
 COVERAGE = 0.2
 LOWEST = -1e10  # stands for a log density of -inf, whose gradient would be no number
 ENOUGH = 0.995  # effective share of the draws at which nothing is left to gain
+ANNEALED, ANNEALED_STEPS, ANNEALED_RATE = 4096, 150, 2e-3
 STAGE_DRAWS, STAGE_STEPS, STAGE_SHARE = 4096, 24, 0.5
 
 
-def effective_share(log_weights: Tensor) -> float:
-    """The effective share of weighted draws, without NaN: 0 where all weights are 0."""
-    share = (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(log_weights)
-    return share.nan_to_num(0.0).item()
-
-
-def polish(flow: Flow, density: Density, *, steps: int, budget: Budget, until: float, modes: bool, seed: int) -> float:
+def polish(
+    flow: Flow,
+    density: Density,
+    *,
+    steps: int,
+    budget: Budget,
+    until: float,
+    modes: bool,
+    seed: int,
+    rate: float = RATE,
+) -> None:
     """Train by reverse KL, or without gradients by the log-variance, until the steps or the budget are spent.
 
     Args:
@@ -40,9 +46,7 @@ def polish(flow: Flow, density: Density, *, steps: int, budget: Budget, until: f
         until: share of the whole budget at which to end.
         modes: hold the modes by the forward divergence on draws of the flow.
         seed: of the draws.
-
-    Returns:
-        The mean effective share of the last hundred batches.
+        rate: the highest learning rate.
     """
 
     def log_density(x: Tensor) -> Tensor:
@@ -76,14 +80,13 @@ def polish(flow: Flow, density: Density, *, steps: int, budget: Budget, until: f
     train(
         objective,
         max_steps=steps,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.99), fused=True),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99), fused=True),
         schedule=schedule,
         clip=2.0,
         seed=seed,
         progress=False,
         callback=after,
     )
-    return sum(shares) / len(shares)
 
 
 def transport(flow: Flow, density: Density, *, budget: Budget, until: float, generator: torch.Generator) -> None:
@@ -112,6 +115,21 @@ def transport(flow: Flow, density: Density, *, budget: Budget, until: float, gen
             torch.nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
             optimizer.step()
         budget.update()
+
+
+def bootstrap(flow: Flow, density: Density, *, seed: int) -> None:
+    """Teach the flow where it lacks mass: annealed draws from it to the target, by weighted maximum likelihood.
+
+    Reference:
+        Midgley et al., Flow Annealed Importance Sampling Bootstrap, 2022, arXiv 2208.01893.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        x, log_weights = annealed_draws(flow, density, ANNEALED)
+        weights = (power_at(log_weights, 0.1) * log_weights).softmax(0)
+        x = x[torch.multinomial(weights, ANNEALED, replacement=True)].to(next(flow.parameters()).dtype)
+    objective = MaximumLikelihood(flow)
+    train(objective, x, max_steps=ANNEALED_STEPS, learning_rate=ANNEALED_RATE, seed=seed, progress=False)
 
 
 @torch.no_grad()

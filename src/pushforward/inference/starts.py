@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +10,15 @@ from torch import Tensor
 from pushforward.bases import Base, LocatedMixture, MarginalMixtures, StandardNormal
 from pushforward.bijections import Bijection, Chain, Coupling, Elementwise, Standardize, Triangular
 from pushforward.flow import Flow
+from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
 from pushforward.inference.locate import Located
+from pushforward.inference.mixture import Mixture, population
 from pushforward.nn import MLP
 from pushforward.transformers import Affine, RationalQuadratic
 
 MAX_MIXTURE = 64
 MARGINAL_COMPONENTS = 4
-POPULATION = 4096
 LOG_SCALE = 6.0  # bound of the log-scale of one coupling
 
 
@@ -64,13 +64,15 @@ class Start:
         return Flow(Chain(*chain), self.base)
 
 
-def starts(density: Density, located: Located, generator: torch.Generator) -> list[Start]:
-    """The starts worth a try, the likeliest first."""
+def starts(
+    density: Density, located: Located, generator: torch.Generator, *, budget: Budget, until: float
+) -> list[Start]:
+    """The starts worth a try, the likeliest first, made before a share of the budget is spent."""
     d = density.features
     if located.connected:
         return [_normal(located)]
     small = len(located.means) <= MAX_MIXTURE
-    candidates = [_mixture(density, located, generator)] if small or d <= 4 else []
+    candidates = [_mixture(density, located, generator, budget, until)] if small or d <= 4 else []
     if d > 4 and not (located.complete and len(located.means) <= 8):
         candidates += [_product(located), _wide(located)]
     return candidates
@@ -81,11 +83,11 @@ def _normal(located: Located) -> Start:
     return Start("normal", StandardNormal(d), located.means[0], located.scales[0], False, False, False)
 
 
-def _mixture(density: Density, located: Located, generator: torch.Generator) -> Start:
+def _mixture(density: Density, located: Located, generator: torch.Generator, budget: Budget, until: float) -> Start:
     """All components, refined by population Monte Carlo, in the coordinates of their common mean and covariance."""
     k = min(MAX_MIXTURE, len(located.means))
     mixture = Mixture(located.elbos[:k].softmax(0), located.means[:k], located.scales[:k])
-    mixture = _population(density, mixture, generator)
+    mixture = population(density, mixture, generator, budget=budget, until=until)
     loc, scale = mixture.moments()
     means = torch.linalg.solve_triangular(scale, (mixture.means - loc).mT, upper=False).mT
     scales = torch.linalg.solve_triangular(scale, mixture.scales, upper=False)
@@ -136,91 +138,6 @@ def _clusters(places: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
         torch.stack(widths[:1] * missing + widths),
         torch.stack(weights[:1] * missing + weights),
     )
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Normal distributions of full covariance: weights `(k,)`, means `(k, d)`, Cholesky factors `(k, d, d)`."""
-
-    weights: Tensor
-    means: Tensor
-    scales: Tensor
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[-1], generator=generator, dtype=self.means.dtype)
-        return self.means[k] + (self.scales[k] @ noise.unsqueeze(-1)).squeeze(-1)
-
-    def log_terms(self, x: Tensor) -> Tensor:
-        """log of weight times density of each component, `(n, k)`."""
-        centred = (x.unsqueeze(0) - self.means.unsqueeze(1)).mT
-        y = torch.linalg.solve_triangular(self.scales, centred, upper=False)
-        log_det = self.scales.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = 0.5 * x.shape[-1] * math.log(2 * math.pi)
-        terms: Tensor = (self.weights.log() - log_det - constant) - 0.5 * y.square().sum(-2).mT
-        return terms
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        loc = self.weights @ self.means
-        centred = self.means - loc
-        within = torch.einsum("k,kij->ij", self.weights, self.scales @ self.scales.mT)
-        covariance = within + (self.weights[:, None] * centred).mT @ centred
-        return loc, torch.linalg.cholesky(covariance)
-
-
-def _population(density: Density, mixture: Mixture, generator: torch.Generator) -> Mixture:
-    """Refit the mixture to its own importance-weighted draws, as long as fresh draws get better.
-
-    Reference:
-        Cappe et al., Adaptive importance sampling in general mixture classes, 2008, arXiv 0710.4242.
-    """
-    best, best_score = mixture, -math.inf
-    for _ in range(8):
-        x = mixture.sample(POPULATION, generator)
-        terms = mixture.log_terms(x)
-        with torch.no_grad():
-            log_weights = density(x) - terms.logsumexp(-1)
-        score = _score(log_weights)
-        if score > best_score:
-            best, best_score = mixture, score
-        if score > 0.97:
-            break
-        mixture = _refit(mixture, x, (power_at(log_weights, 0.4) * log_weights).softmax(0), terms)
-    return best
-
-
-def _score(log_weights: Tensor) -> float:
-    """The effective share of the draws."""
-    return ((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(log_weights)).item()
-
-
-def power_at(log_weights: Tensor, share: float) -> float:
-    """The largest power up to 1 of the weights at which their effective share is at least `share`."""
-    if _score(log_weights) >= share:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _score(middle * log_weights) >= share else (low, middle)
-    return low
-
-
-def _refit(mixture: Mixture, x: Tensor, weights: Tensor, terms: Tensor) -> Mixture:
-    """One step of expectation maximisation; covariances shrink towards the old ones where draws are few."""
-    d = x.shape[-1]
-    share = weights[:, None] * terms.softmax(-1)
-    mass = share.sum(0)
-    kept = mass > 3e-5
-    share, mass = share[:, kept], mass[kept]
-    means = (share.mT @ x) / mass[:, None]
-    centred = x.unsqueeze(0) - means.unsqueeze(1)
-    covariance = torch.einsum("nk,kni,knj->kij", share, centred, centred) / mass[:, None, None]
-    old = mixture.scales[kept] @ mixture.scales[kept].mT
-    count = share.sum(0).square() / share.square().sum(0)
-    shrink = (((d + 1) if d <= 4 else 20 * d) / (count + d + 1))[:, None, None].clamp_max(1.0)
-    scales, failed = torch.linalg.cholesky_ex((1 - shrink) * covariance + shrink * old)
-    scales = torch.where((failed == 0)[:, None, None], scales, mixture.scales[kept])
-    return Mixture(mass / mass.sum(), means, scales)
 
 
 def _random_half(d: int, generator: torch.Generator) -> list[bool]:
