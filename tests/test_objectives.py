@@ -218,6 +218,53 @@ class TestOnWeightedDraws:
             kind(gaussian(MU, S.log()), lambda x: x)()
 
 
+class TestTempering:
+    @pytest.mark.parametrize("kind", [pf.ReverseKL, pf.ImportanceWeighted, pf.LogVariance, pf.AlphaDivergence])
+    def test_the_density_is_raised_to_the_power_of_the_step(self, kind: Any) -> None:
+        """In training alone: step after step the loss is that of the target to the power of 1/10, 6/10 and 1."""
+        flow = gaussian(MU, (1.5 * S).log())
+        loss = kind(flow, target, 50, tempering=pf.linear_tempering(0.1, 2))
+        for power in (0.1, 0.6, 1.0, 1.0):
+            torch.manual_seed(0)
+            found = loss()
+            torch.manual_seed(0)
+            expected = kind(flow, lambda x, power=power: power * target(x), 50)()
+            assert torch.allclose(found, expected, rtol=1e-5)
+        torch.manual_seed(0)
+        at_the_end = loss.eval()()
+        torch.manual_seed(0)
+        assert torch.equal(at_the_end, kind(flow, target, 50)())
+
+    def test_a_resumed_run_goes_on_at_its_power(self, tmp_path: Any) -> None:
+        def run(steps: int, checkpoint: Any) -> pf.TrainResult:
+            torch.manual_seed(0)
+            loss = pf.ReverseKL(gaussian(MU, S.log()), target, 5, tempering=pf.geometric_tempering(0.1, 20))
+            stop = lambda step: step == steps  # noqa: E731
+            return pf.train(loss, max_steps=20, checkpoint=checkpoint, checkpoint_every=10, callback=stop)
+
+        run(10, tmp_path / "half")
+        assert run(20, tmp_path / "half").losses == run(20, tmp_path / "whole").losses
+
+    def test_it_finds_a_mode_far_away(self) -> None:
+        """A flow between two modes, whose plain divergence falls into the nearer one, keeps both if heated first."""
+        log_weights = torch.tensor([0.5, 0.5]).log()
+        normals = torch.distributions.Normal(torch.tensor([-5.0, 3.0]), 0.5)
+        density = lambda x: (log_weights + normals.log_prob(x)).logsumexp(-1)  # noqa: E731
+        shares = []
+        for tempering in (None, pf.geometric_tempering(0.01, 300)):
+            torch.manual_seed(0)
+            flow = pf.nsf(1, layers=2, bins=16)
+            loss = pf.ReverseKL(flow, density, 100, tempering=tempering)
+            pf.train(loss, max_steps=400, learning_rate=1e-2, progress=False)
+            shares.append((flow.sample(4000) < 0).double().mean().item())
+        assert shares[0] < 0.05 and 0.3 < shares[1] < 0.7, shares
+
+    def test_errors(self) -> None:
+        for start, steps in ((0.0, 10), (1.1, 10), (0.5, 0)):
+            with pytest.raises(ValueError, match="expected 0 < start <= 1 and steps > 0"):
+                pf.linear_tempering(start, steps)
+
+
 class TestChoices:
     """The gradient of E[f(z)] through the draws and the log-probability of the choices, in closed form."""
 

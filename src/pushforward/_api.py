@@ -89,6 +89,8 @@ from pushforward.objectives import (
     MaximumLikelihood,
     Objective,
     ReverseKL,
+    geometric_tempering,
+    linear_tempering,
 )
 from pushforward.recipes import (
     bnaf,
@@ -255,9 +257,11 @@ __all__ = [
     "fit_to_log_density",
     "flowpp",
     "gaussianization",
+    "geometric_tempering",
     "glow",
     "householder",
     "iaf",
+    "linear_tempering",
     "load",
     "load_info",
     "maf",

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from pushforward.bijections import Bijection, Chain, Standardize
+from pushforward.diagnostics import log_evidence
 from pushforward.flow import Flow
 from pushforward.inference.budget import Budget
 from pushforward.inference.certify import COST, DRAWS, Certificate, certify, missed_mass, weighted_draws
 from pushforward.inference.density import Density, Draws, Features, LogDensity, Support
 from pushforward.inference.exact import exact_draws
 from pushforward.inference.locate import Located, locate
-from pushforward.inference.refine import RATE, bootstrap, polish, transport
+from pushforward.inference.refine import LOWEST, RATE, bootstrap, polish, transport
 from pushforward.inference.report import Verdict, report, verdict
 from pushforward.inference.starts import Start, starts
 from pushforward.inference.tails import heavy_tails
@@ -280,11 +281,14 @@ def _given(flow: Flow, located: Located) -> Flow:
 def _race(
     candidates: list[Start], density: Density, budget: Budget, steps: int, generator: torch.Generator, seed: int
 ) -> tuple[Start, Flow]:
-    """The start whose flow promises the most mass after a share of the budget; lost mass can only lower it."""
+    """The start whose flow promises the most mass after a share of the budget; lost mass can only lower it.
+
+    Of those that promise the same within two standard errors, the one with the largest ELBO.
+    """
     flows = [start.flow(layers=LAYERS, hidden_features=HIDDEN, seed=seed) for start in candidates]
     if len(flows) == 1:
         return candidates[0], flows[0]
-    scores = []
+    masses, errors, elbos = [], [], []
     for start, flow in zip(candidates, flows, strict=True):
         budget.stage = f"race, {start.name} start"
         end = budget.spent + RACE
@@ -293,8 +297,13 @@ def _race(
         polish(flow, density, steps=max(steps // 5, 50), budget=budget, until=end, modes=start.modes, seed=seed)
         with torch.no_grad():
             _, log_weights = weighted_draws(flow, density, JUDGE_DRAWS)
-        scores.append((log_weights.logsumexp(0) - math.log(len(log_weights))).item())
-    best = max(range(len(scores)), key=scores.__getitem__)
+        mass, error = log_evidence(log_weights)
+        masses.append(mass)
+        errors.append(error)
+        elbos.append(log_weights.clamp_min(LOWEST).mean().item())
+    most = max(range(len(flows)), key=masses.__getitem__)
+    equal = [k for k in range(len(flows)) if masses[k] > masses[most] - 2 * math.hypot(errors[k], errors[most])]
+    best = max(equal, key=elbos.__getitem__)
     return candidates[best], flows[best]
 
 

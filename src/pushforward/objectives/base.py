@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from pushforward.flow import Flow
+from pushforward.objectives.tempering import Tempering
 
 
 class Objective(nn.Module, ABC):
@@ -30,17 +32,49 @@ class Objective(nn.Module, ABC):
         """Set what starts from data, given the first batch."""
 
 
-def plain(log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The density as a function: the parameters of a target that is a module are not an objective's to train."""
-    return log_density.__call__ if isinstance(log_density, nn.Module) else log_density
+class DensityObjective(Objective):
+    """An objective on a log density: what they share.
 
+    Args:
+        flow: q.
+        log_density: log of the unnormalised density, `(n, *event_shape)` to `(n,)`, in nats.
+        num_samples: draws per step.
+        fewest: the least number of draws that the objective makes sense with.
+        tempering: from the number of steps so far, a tensor, to the power to which the density is raised in training,
+            as `linear_tempering` makes; evaluated, the objective is that of the density itself.
+    """
 
-def checked(name: str, log_density: Callable[[Tensor], Tensor], x: Tensor, log_q: Tensor) -> Tensor:
-    """log p at the draws, of the shape of log q there."""
-    log_p = log_density(x)
-    if log_p.shape != log_q.shape:
-        raise ValueError(
-            f"{name}: expected log_density to map x of shape {tuple(x.shape)} to {tuple(log_q.shape)}, "
-            f"got {tuple(log_p.shape)}"
-        )
-    return log_p
+    steps: Tensor
+
+    def __init__(
+        self,
+        flow: Flow,
+        log_density: Callable[[Tensor], Tensor],
+        num_samples: int,
+        *,
+        fewest: int = 1,
+        tempering: Tempering | None = None,
+    ) -> None:
+        super().__init__(flow)
+        if num_samples < fewest:
+            raise ValueError(f"{type(self).__name__}: expected num_samples >= {fewest}, got {num_samples}")
+        # The parameters of a density that is a module are not an objective's to train.
+        self.log_density = log_density.__call__ if isinstance(log_density, nn.Module) else log_density
+        self.num_samples = num_samples
+        self.tempering = tempering
+        if tempering is not None:
+            self.register_buffer("steps", torch.zeros(()))
+
+    def log_p(self, x: Tensor, log_q: Tensor) -> Tensor:
+        """log p at the draws of one step, of the shape of log q there."""
+        log_p = self.log_density(x)
+        if log_p.shape != log_q.shape:
+            raise ValueError(
+                f"{type(self).__name__}: expected log_density to map x of shape {tuple(x.shape)} to "
+                f"{tuple(log_q.shape)}, got {tuple(log_p.shape)}"
+            )
+        if self.tempering is None or not self.training:
+            return log_p
+        power = self.tempering(self.steps)
+        self.steps += 1
+        return power.to(log_p) * log_p

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pushforward.flow import Flow
-from pushforward.objectives.base import Objective, checked, plain
+from pushforward.objectives.base import DensityObjective, Objective
+from pushforward.objectives.tempering import Tempering
 
 
-class ImportanceWeighted(Objective):
+class ImportanceWeighted(DensityObjective):
     r"""$-E \log \frac1k \sum_{i=1}^k \tilde p(x_i) / q(x_i)$ over k draws of q: a bound that is tighter than the ELBO.
 
     Args:
@@ -21,6 +22,7 @@ class ImportanceWeighted(Objective):
         repeats: number of independent bounds to average.
         gradient: "doubly_reparametrised", whose noise stays small as k grows and vanishes where q = p, or
             "reparametrised".
+        tempering: the power to which the density is raised as training goes on, as `linear_tempering` makes.
 
     Raises:
         ValueError: a count is below 1, or the gradient is unknown.
@@ -44,16 +46,15 @@ class ImportanceWeighted(Objective):
         *,
         repeats: int = 10,
         gradient: Literal["doubly_reparametrised", "reparametrised"] = "doubly_reparametrised",
+        tempering: Tempering | None = None,
     ) -> None:
-        super().__init__(flow)
-        if num_samples < 1 or repeats < 1:
-            raise ValueError(f"ImportanceWeighted: expected counts of at least 1, got {num_samples} and {repeats}")
+        super().__init__(flow, log_density, num_samples, tempering=tempering)
+        if repeats < 1:
+            raise ValueError(f"ImportanceWeighted: expected repeats >= 1, got {repeats}")
         if gradient not in ("doubly_reparametrised", "reparametrised"):
             raise ValueError(
                 f"ImportanceWeighted: expected gradient 'doubly_reparametrised' or 'reparametrised', got {gradient!r}"
             )
-        self.log_density = plain(log_density)
-        self.num_samples = num_samples
         self.repeats = repeats
         self.gradient = gradient
 
@@ -62,11 +63,11 @@ class ImportanceWeighted(Objective):
         shape = (self.num_samples, self.repeats)
         if self.gradient == "reparametrised":
             x, log_q = self.flow.rsample_and_log_prob(shape, context)
-            return self._bound(checked("ImportanceWeighted", self.log_density, x, log_q) - log_q)
+            return self._bound(self.log_p(x, log_q) - log_q)
         x = self.flow.rsample(shape, context)
         fixed = {name: p.detach() for name, p in self.flow.named_parameters()}
         log_q = functional_call(self.flow, fixed, (x, None if context is None else context.detach()))
-        log_weights = checked("ImportanceWeighted", self.log_density, x, log_q) - log_q
+        log_weights = self.log_p(x, log_q) - log_q
         share = log_weights.detach().softmax(0)
         # The squared shares are the gradient; the bound is the value.
         surrogate = -(share.square() * log_weights).sum(0).mean()
@@ -77,7 +78,7 @@ class ImportanceWeighted(Objective):
         return -(log_weights.logsumexp(0) - math.log(self.num_samples)).mean()
 
 
-class AlphaDivergence(Objective):
+class AlphaDivergence(DensityObjective):
     r"""$D_\alpha(p \| q) = \frac{1}{\alpha (\alpha - 1)} (E_q[w^\alpha] - 1)$ with weights $w = p / q$ of mean one.
 
     Between the reverse ($\alpha \to 0$) and the forward divergence ($\alpha \to 1$), and beyond; $\alpha = 2$ is the
@@ -88,6 +89,7 @@ class AlphaDivergence(Objective):
         log_density: log of the unnormalised density, `(n, *event_shape)` to `(n,)`, in nats.
         alpha: neither 0 nor 1; for these take `ReverseKL` and `ForwardKL`.
         num_samples: draws per step, n.
+        tempering: the power to which the density is raised as training goes on, as `linear_tempering` makes.
 
     Raises:
         ValueError: alpha is 0 or 1, or there are fewer than 2 draws.
@@ -104,21 +106,23 @@ class AlphaDivergence(Objective):
     """
 
     def __init__(
-        self, flow: Flow, log_density: Callable[[Tensor], Tensor], alpha: float = 2.0, num_samples: int = 256
+        self,
+        flow: Flow,
+        log_density: Callable[[Tensor], Tensor],
+        alpha: float = 2.0,
+        num_samples: int = 256,
+        *,
+        tempering: Tempering | None = None,
     ) -> None:
-        super().__init__(flow)
+        super().__init__(flow, log_density, num_samples, fewest=2, tempering=tempering)
         if alpha in (0.0, 1.0):
             raise ValueError(f"AlphaDivergence: expected alpha other than 0 and 1, got {alpha}")
-        if num_samples < 2:
-            raise ValueError(f"AlphaDivergence: expected num_samples >= 2, got {num_samples}")
-        self.log_density = plain(log_density)
         self.alpha = alpha
-        self.num_samples = num_samples
 
     def forward(self, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """The loss on fresh draws, for each row of a context `(n, context_features)` if there is one."""
         x, log_q = self.flow.rsample_and_log_prob((self.num_samples,), context)
-        log_weights = checked("AlphaDivergence", self.log_density, x, log_q) - log_q
+        log_weights = self.log_p(x, log_q) - log_q
         log_mean = log_weights.logsumexp(0) - math.log(self.num_samples)
         moment = (self.alpha * (log_weights - log_mean)).exp().mean(0)
         return ((moment - 1) / (self.alpha * (self.alpha - 1))).mean()

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from pushforward.flow import Flow
-from pushforward.objectives.base import Objective, checked, plain
+from pushforward.objectives.base import DensityObjective
+from pushforward.objectives.tempering import Tempering
 
 
-class LogVariance(Objective):
+class LogVariance(DensityObjective):
     r"""$\tfrac12 \mathrm{Var}[\log q(x) - \log \tilde p(x)]$ over draws of q: zero only where q = p, and needs no
     gradient of $\tilde p$.
 
@@ -19,6 +20,10 @@ class LogVariance(Objective):
         flow: q.
         log_density: log of the unnormalised density, `(n, *event_shape)` to `(n,)`, in nats.
         num_samples: draws per step, n, at least 2.
+        tempering: the power to which the density is raised as training goes on, as `linear_tempering` makes.
+
+    Raises:
+        ValueError: there are fewer than 2 draws.
 
     References:
         Richter et al., VarGrad: A Low-Variance Gradient Estimator for Variational Inference, 2020, arXiv 2010.10436.
@@ -31,12 +36,15 @@ class LogVariance(Objective):
         True
     """
 
-    def __init__(self, flow: Flow, log_density: Callable[[Tensor], Tensor], num_samples: int = 64) -> None:
-        super().__init__(flow)
-        if num_samples < 2:
-            raise ValueError(f"LogVariance: expected num_samples >= 2, got {num_samples}")
-        self.log_density = plain(log_density)
-        self.num_samples = num_samples
+    def __init__(
+        self,
+        flow: Flow,
+        log_density: Callable[[Tensor], Tensor],
+        num_samples: int = 64,
+        *,
+        tempering: Tempering | None = None,
+    ) -> None:
+        super().__init__(flow, log_density, num_samples, fewest=2, tempering=tempering)
         self.log_weights: Tensor | None = None
 
     def forward(self, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
@@ -48,7 +56,7 @@ class LogVariance(Objective):
             x = self.flow.sample(self.num_samples, context)
         log_q = self.flow(x, context)
         with torch.no_grad():
-            log_p = checked("LogVariance", self.log_density, x, log_q)
+            log_p = self.log_p(x, log_q)
         self.log_weights = (log_p - log_q).detach()
         half: Tensor = 0.5 * (log_q - log_p).var(0).mean()
         return half

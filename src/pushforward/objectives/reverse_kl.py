@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pushforward.flow import Flow
-from pushforward.objectives.base import Objective, checked, plain
+from pushforward.objectives.base import DensityObjective
+from pushforward.objectives.tempering import Tempering
 
 WEIGHT_LIMIT = 10.0  # of importance weights of mean 1
 
 
-class ReverseKL(Objective):
+class ReverseKL(DensityObjective):
     r"""$E_q[\log q(x) - \log \tilde p(x)]$, which is KL(q || p) - log Z, the free energy: minus the ELBO.
 
     Args:
@@ -25,6 +26,10 @@ class ReverseKL(Objective):
         coverage: weight of a term that pulls q towards draws that it holds too rarely, $-\sum_i (w_i - \bar w) \log
             q(x_i)$ with clipped importance weights $w_i$ of mean one: the gradient of KL(p || q) on draws of q, zero
             where q = p. It keeps a mixture from starving components; with the path gradient only.
+        tempering: the power to which the density is raised as training goes on, as `linear_tempering` makes.
+
+    Raises:
+        ValueError: the gradient is unknown, there is no draw, or `coverage` does not go with the gradient.
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv 1505.05770.
@@ -46,16 +51,13 @@ class ReverseKL(Objective):
         *,
         gradient: Literal["reparametrised", "path"] = "reparametrised",
         coverage: float = 0.0,
+        tempering: Tempering | None = None,
     ) -> None:
-        super().__init__(flow)
+        super().__init__(flow, log_density, num_samples, tempering=tempering)
         if gradient not in ("reparametrised", "path"):
             raise ValueError(f"ReverseKL: expected gradient 'reparametrised' or 'path', got {gradient!r}")
-        if num_samples < 1:
-            raise ValueError(f"ReverseKL: expected num_samples >= 1, got {num_samples}")
         if coverage < 0 or (coverage and gradient != "path"):
             raise ValueError(f"ReverseKL: expected coverage >= 0, with gradient 'path' if positive, got {coverage}")
-        self.log_density = plain(log_density)
-        self.num_samples = num_samples
         self.gradient = gradient
         self.coverage = coverage
         self.log_weights: Tensor | None = None
@@ -68,7 +70,7 @@ class ReverseKL(Objective):
         if self.gradient == "path" and torch.is_grad_enabled():
             return self._path(context)
         x, log_q = self.flow.rsample_and_log_prob((self.num_samples,), context)
-        log_p = checked("ReverseKL", self.log_density, x, log_q)
+        log_p = self.log_p(x, log_q)
         self.log_weights = (log_p - log_q).detach()
         return (log_q - log_p).mean()
 
@@ -84,7 +86,7 @@ class ReverseKL(Objective):
         else:
             fixed = {name: p.detach() for name, p in flow.named_parameters()}
             log_q = functional_call(flow, fixed, (point, None if context is None else context.detach()))
-        free_energy = log_q - checked("ReverseKL", self.log_density, point, log_q)
+        free_energy = log_q - self.log_p(point, log_q)
         (pull,) = torch.autograd.grad(free_energy.sum(), point, retain_graph=bool(self.coverage))
         free_energy = free_energy.detach()
         self.log_weights = -free_energy

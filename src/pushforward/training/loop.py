@@ -431,8 +431,8 @@ class _Run:
             "random_cuda": torch.cuda.get_rng_state() if self.losses.is_cuda else None,
             "seconds": self._seconds(),
         }
-        with write_atomically(path) as temporary:
-            torch.save(state, temporary)
+        with write_atomically(path) as temporary, temporary.open("wb") as file:  # torch refuses some names of files
+            torch.save(state, file)
 
     def _resume(self, path: Path) -> None:
         try:
