@@ -7,6 +7,7 @@ from typing import Any
 from pushforward.inference.density import Density
 
 INTERVAL = 0.2
+ENOUGH = 1000  # evaluations from which on their time is that of the fit as a whole
 
 
 class Budget:
@@ -46,7 +47,8 @@ class Budget:
     @property
     def affordable(self) -> float:
         """The evaluations that the whole budget pays for, at the time that one has taken so far, all else included."""
-        by_time = self.max_seconds / self.seconds * self.density.evaluations
+        known = self.density.evaluations >= ENOUGH
+        by_time = self.max_seconds / (self.seconds / self.density.evaluations if known else self.density.cost)
         return by_time if self.max_evaluations is None else min(by_time, self.max_evaluations)
 
     @property

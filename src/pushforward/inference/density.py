@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ class Density:
         evaluations: number of points at which the function was called, with or without gradient.
         batched: whether the function takes batches itself.
         differentiable: whether it has a gradient.
+        cost: seconds for each of a few points at once, as measured first.
 
     Raises:
         ValueError: the function raises, or returns another shape, NaN or +inf: where, and what. Where a coordinate is
@@ -139,7 +141,9 @@ class Density:
         if not self.batched:
             self._check_single(x)
             self._vectorise(x)
+        start = time.perf_counter()
         self._checked(u)
+        self.cost = (time.perf_counter() - start) / len(u)
         with torch.enable_grad():
             u.requires_grad_()
             try:

@@ -11,6 +11,8 @@ from pushforward.flow import Flow
 from pushforward.inference.density import Density
 
 LEAPFROGS = 8
+STAGES = 8  # of annealing
+ANNEALING_COST = 50  # evaluations for each draw
 GOAL = 0.8  # acceptance rate that the step size is adapted to
 
 
@@ -72,7 +74,7 @@ def _proposal(flow: Flow, density: Density, z: Tensor, size: float, power: float
 
 
 @torch.no_grad()
-def annealed_draws(flow: Flow, density: Density, n: int, *, stages: int = 8) -> tuple[Tensor, Tensor]:
+def annealed_draws(flow: Flow, density: Density, n: int, *, stages: int = STAGES) -> tuple[Tensor, Tensor]:
     """Draws of the flow, carried to the target by local moves on the way, and their log importance weights.
 
     Without gradients there are no moves, and these are draws of the flow.
@@ -89,7 +91,7 @@ def annealed_draws(flow: Flow, density: Density, n: int, *, stages: int = 8) -> 
         x, log_det = flow.bijection(z)
         log_weights += (density(x) + log_det - flow.base.log_prob(z)) / stages
         if density.differentiable:
-            z, _ = hamiltonian_steps(flow, density, z, 2, stage / stages)
+            z, _ = hamiltonian_steps(flow, density, z, 1, stage / stages)
     return flow.from_base(z), log_weights
 
 

@@ -161,7 +161,8 @@ def fit_to_log_density(
         flow: of your own, over as many unconstrained coordinates; a copy is trained after an affine map to the modes.
         max_steps: of the last training.
         max_seconds: budget of time; the learning rate falls so that the training ends within it.
-        max_evaluations: budget of evaluations of the density, of values or gradients.
+        max_evaluations: budget of evaluations of the density, of values or gradients. Some thousands, for the first
+            ascents and the verdict, are made in any case.
         seed: of everything random.
         progress: show a line of progress; by default only on a terminal.
 
@@ -207,10 +208,10 @@ def fit_to_log_density(
         budget.stage = "polish"
         polish(inner, density, steps=max_steps, budget=budget, until=POLISH, modes=modes, seed=seed + 1)
         judged = _judge(inner, density, located, budget, seed + 2)
-        if judged.verdict != "good" and budget.spent < POLISH:
+        if judged.verdict != "good" and judged.certificate.proper and budget.spent < POLISH:
             budget.stage = "bootstrap"
             again = copy.deepcopy(inner)
-            bootstrap(again, density, seed=seed + 3)
+            bootstrap(again, density, budget=budget, seed=seed + 3)
             end = 1 - CERTIFICATE
             polish(again, density, steps=max_steps, budget=budget, until=end, modes=True, seed=seed + 4, rate=RATE / 3)
             judged = max(judged, _judge(again, density, located, budget, seed + 5), key=lambda j: j.merit)

@@ -12,6 +12,7 @@ from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
 
 SCALES = (0.5, 50.0)  # of the first starting points
+FEWEST_PATHS = 16
 PATH_DRAWS, FINAL_DRAWS = 6, 24
 BEHIND = 10.0  # nats of ELBO behind the best at which an approximation is dropped
 LANDED = 6.0  # nats of log density behind the best within which an end point counts as a mode
@@ -67,6 +68,7 @@ def locate(density: Density, generator: torch.Generator, *, budget: Budget, unti
     """
     d = density.features
     paths, saturated, rounds = (256, 0.0, MAX_ROUNDS) if d <= 4 else (64, 0.02, 4)
+    paths = int(min(paths, max(until * budget.affordable / (40 + 10 * d), FEWEST_PATHS)))
     low, high = (math.log(s) for s in SCALES)
     scale = (low + (high - low) * torch.rand(paths, 1, generator=generator, dtype=torch.float64)).exp()
     starts = scale * torch.randn(paths, d, generator=generator, dtype=torch.float64)

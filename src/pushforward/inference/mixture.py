@@ -11,7 +11,7 @@ from torch import Tensor
 from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
 
-DRAWS = 8192
+DRAWS, FEWEST_DRAWS, SHARE = 8192, 256, 0.02  # a step's, and what it may cost of the budget
 MAX_COMPONENTS, MAX_FEATURES = 128, 4  # beyond which no component is split: in many dimensions the layers curve
 STEPS, PATIENCE = 60, 4
 ENOUGH = 0.98  # effective share of the draws
@@ -68,7 +68,8 @@ def population(
     """
     best, best_score, stale = mixture, -math.inf, 0
     for _ in range(STEPS):
-        x = mixture.sample(DRAWS, generator)
+        draws = int(min(DRAWS, max(SHARE * budget.affordable, FEWEST_DRAWS)))
+        x = mixture.sample(draws, generator)
         terms = mixture.log_terms(x)
         with torch.no_grad():
             log_weights = density(x) - terms.logsumexp(-1)

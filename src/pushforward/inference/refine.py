@@ -11,7 +11,7 @@ from torch import Tensor
 from pushforward.flow import Flow
 from pushforward.inference.budget import Budget
 from pushforward.inference.density import Density
-from pushforward.inference.exact import annealed_draws
+from pushforward.inference.exact import ANNEALING_COST, annealed_draws
 from pushforward.inference.mixture import effective_share, power_at
 from pushforward.objectives import LogVariance, MaximumLikelihood, ReverseKL
 from pushforward.training import train
@@ -21,7 +21,7 @@ WARM_UP = 30
 COVERAGE = 0.2
 LOWEST = -1e10  # stands for a log density of -inf, whose gradient would be no number
 ENOUGH = 0.995  # effective share of the draws at which nothing is left to gain
-ANNEALED, ANNEALED_STEPS, ANNEALED_RATE = 4096, 150, 2e-3
+ANNEALED, ANNEALED_SHARE, ANNEALED_STEPS, ANNEALED_RATE = 2048, 0.1, 150, 2e-3
 STAGE_DRAWS, STAGE_STEPS, STAGE_SHARE = 4096, 24, 0.5
 
 
@@ -117,7 +117,7 @@ def transport(flow: Flow, density: Density, *, budget: Budget, until: float, gen
         budget.update()
 
 
-def bootstrap(flow: Flow, density: Density, *, seed: int) -> None:
+def bootstrap(flow: Flow, density: Density, *, budget: Budget, seed: int) -> None:
     """Teach the flow where it lacks mass: annealed draws from it to the target, by weighted maximum likelihood.
 
     Reference:
@@ -125,9 +125,10 @@ def bootstrap(flow: Flow, density: Density, *, seed: int) -> None:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        x, log_weights = annealed_draws(flow, density, ANNEALED)
+        n = int(min(ANNEALED, max(ANNEALED_SHARE * budget.affordable / ANNEALING_COST, BATCH)))
+        x, log_weights = annealed_draws(flow, density, n)
         weights = (power_at(log_weights, 0.1) * log_weights).softmax(0)
-        x = x[torch.multinomial(weights, ANNEALED, replacement=True)].to(next(flow.parameters()).dtype)
+        x = x[torch.multinomial(weights, n, replacement=True)].to(next(flow.parameters()).dtype)
     objective = MaximumLikelihood(flow)
     train(objective, x, max_steps=ANNEALED_STEPS, learning_rate=ANNEALED_RATE, seed=seed, progress=False)
 

@@ -9,7 +9,7 @@ from pushforward.inference.certify import SIGNIFICANT, Certificate
 from pushforward.inference.locate import Located
 
 Verdict = Literal["good", "doubtful", "failed"]
-GOOD_ESS, FAILED_ESS = 0.5, 0.01
+GOOD_ESS, FAILED_ESS = 0.8, 0.01
 GOOD_MISSED, FAILED_MISSED = 0.02, 0.2
 
 
