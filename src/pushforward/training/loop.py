@@ -16,12 +16,13 @@ from torch import Tensor
 
 from pushforward.files import write_atomically
 from pushforward.objectives import Objective
-from pushforward.training.batches import Batch, Data, Rows, Shuffled, split
+from pushforward.training.batches import Batch, Data, Rows, Source, source
 from pushforward.training.progress import ProgressBar
 from pushforward.training.schedules import Schedule, cosine
 
 CHECK_EVERY = 50
 NORM_WINDOW = 100
+MOST_HELD = 65536
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def train(
     schedule: Schedule | Literal["cosine"] | None = "cosine",
     clip: float | None = 5.0,
     ema: float | None = None,
-    validation: float | Rows | None = None,
+    validation: float | Rows | Source | None = None,
     validate_every: int | None = None,
     patience: int | None = None,
     max_seconds: float | None = None,
@@ -85,8 +86,8 @@ def train(
     Args:
         objective: the loss.
         data: what the objective takes: a tensor of rows, a tuple of such tensors, a dict of them by the names of the
-            objective's arguments, or a function from a number n to n fresh rows in one of these forms; nothing for
-            an objective that draws for itself.
+            objective's arguments, `FileRows` of a file, or a function from a number n to n fresh rows in one of the
+            first forms; nothing for an objective that draws for itself.
         max_steps: number of steps.
         batch_size: rows per step; at most all.
         learning_rate: of the default optimiser, fused Adam.
@@ -96,8 +97,8 @@ def train(
         clip: the gradient's norm is clipped to this many times the running median of the last 100 norms; `None` not
             at all.
         ema: decay of an exponential moving average of the parameters, which is then what is validated and kept.
-        validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, where `data`
-            are rows and `patience` or `validate_every` is set.
+        validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, at most 65536
+            rows, where `data` are rows and `patience` or `validate_every` is set.
         validate_every: steps between validations; by default an epoch, but 20 to 100 steps.
         patience: stop after this many validations without a better one.
         max_seconds: stop after this time.
@@ -138,18 +139,18 @@ def train(
         raise ValueError("train: expected an objective with parameters to train, got none that requires a gradient")
     device, dtype = parameters[0].device, parameters[0].dtype
 
-    rows = None if data is None or callable(data) else Batch.of(data)
+    rows = None if data is None or callable(data) else source(data)
     if rows is not None:
         rows.check("data", dtype)
     if validation is None and rows is not None and (patience is not None or validate_every is not None):
-        validation = 0.1
-    held: Batch | None = None
+        validation = min(0.1, MOST_HELD / len(rows))
+    held: Source | None = None
     if isinstance(validation, float | int):
         if rows is None:
             raise ValueError("train: a validation fraction needs data given as rows; give validation rows instead")
-        rows, held = split(rows, validation, seed)
+        rows, held = rows.split(validation, seed)
     elif validation is not None:
-        held = Batch.of(validation)
+        held = source(validation)
         held.check("validation", dtype)
     if patience is not None and held is None:
         raise ValueError("train: patience needs validation rows")
@@ -157,8 +158,8 @@ def train(
     batches: Callable[[int], Batch]
     epoch = 100
     if rows is not None:
-        batches = Shuffled(rows.to(device), batch_size, seed)
-        epoch = batches.steps_per_epoch
+        shuffled = rows.to(device).shuffled(batch_size, seed)
+        batches, epoch = shuffled, shuffled.steps_per_epoch
     elif callable(data):
         draw = data
         batches = lambda step: Batch.of(draw(batch_size)).to(device)  # noqa: E731
@@ -222,7 +223,7 @@ class _Run:
         objective: Objective,
         parameters: list[Tensor],
         batches: Callable[[int], Batch],
-        held: Batch | None,
+        held: Source | None,
         *,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule | None,
@@ -363,7 +364,7 @@ class _Run:
         factor = torch.where((norm > limit) & (limit > 0), limit / norm, 1.0)  # a gradient of zero stays zero
         torch._foreach_mul_(gradients, factor)
 
-    def _validate(self, held: Batch) -> None:
+    def _validate(self, held: Source) -> None:
         self.objective.eval()
         with torch.no_grad(), self._averaged():
             total = sum(
