@@ -54,6 +54,18 @@ def test_densities_are_in_the_units_of_the_table(tmp_path: Path) -> None:
     assert torch.allclose(scores[0] - scores[1], torch.full((60,), np.log(1000.0)).double(), rtol=0, atol=1e-3)
 
 
+def test_fit_goes_on_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max-steps", "5", "--checkpoint", str(tmp_path / "run.pt")]
+    for name in ("a", "b"):
+        assert main(["fit", str(faithful_path()), "-o", str(tmp_path / name), *options]) == 0
+        assert (tmp_path / "run.pt").exists()
+    first, second = (pf.load(tmp_path / name).state_dict() for name in ("a", "b"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    capsys.readouterr()
+    assert main(["fit", str(faithful_path()), "-o", str(tmp_path / "c"), *options, "--seed", "1"]) == 2
+    assert "seed: 0 then, 1 now" in capsys.readouterr().err
+
+
 def test_columns_in_another_order_are_reordered(model: Path, tmp_path: Path) -> None:
     straight, swapped = tmp_path / "straight.csv", tmp_path / "swapped.csv"
     straight.write_text("eruptions,waiting\n2.0,60\n4.5,80\n")

@@ -119,7 +119,7 @@ from pushforward.recipes import (
     unaf,
 )
 from pushforward.surjections import Absolute, Augmented, Dequantized, Sorted, SurjectiveFlow
-from pushforward.training import TrainResult, cosine, exponential, train
+from pushforward.training import FileRows, TrainResult, cosine, exponential, train
 from pushforward.transformers import (
     Additive,
     Affine,
@@ -174,6 +174,7 @@ __all__ = [
     "DiagonalNormal",
     "Elementwise",
     "Exp",
+    "FileRows",
     "Flow",
     "FlowDistribution",
     "FlowMatching",

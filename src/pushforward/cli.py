@@ -32,15 +32,24 @@ def fit(
     flow: FlowName = "nsf",
     max_steps: Annotated[int, Parameter(help="Upper limit of the number of training steps.")] = 1000,
     seed: Seed = 0,
+    checkpoint: Annotated[
+        Path | None, Parameter(help="File from which the same command goes on when repeated.")
+    ] = None,
 ) -> None:
-    """Fit a flow to a table; its densities are in the table's own units."""
+    """Fit a flow to a table; its densities are in the table's own units.
+
+    `torchrun --nproc-per-node 2 -m pushforward fit ...` trains in two processes, each with its own batch.
+    """
     from pushforward.io import save
     from pushforward.tabular import read_table
     from pushforward.tabular.fit import fit_table
+    from pushforward.training import is_writer
 
     _check_folder(output)
     rows = read_table(table)
-    model, result = fit_table(rows, flow=flow, max_steps=max_steps, seed=seed)
+    model, result = fit_table(rows, flow=flow, max_steps=max_steps, seed=seed, checkpoint=checkpoint)
+    if not is_writer():
+        return
     save(model, output, info={"columns": list(rows.columns), "training": str(result)})
     print(f"{len(rows.values)} rows, {len(rows.columns)} columns: {result}")
     print(f"wrote {output}")

@@ -86,6 +86,7 @@ def polish(
         seed=seed,
         progress=False,
         callback=after,
+        distributed=False,  # the clock decides, and no two processes have the same time
     )
 
 
@@ -130,7 +131,15 @@ def bootstrap(flow: Flow, density: Density, *, budget: Budget, seed: int) -> Non
         weights = (power_at(log_weights, 0.1) * log_weights).softmax(0)
         x = x[torch.multinomial(weights, n, replacement=True)].to(next(flow.parameters()).dtype)
     objective = MaximumLikelihood(flow)
-    train(objective, x, max_steps=ANNEALED_STEPS, learning_rate=ANNEALED_RATE, seed=seed, progress=False)
+    train(
+        objective,
+        x,
+        max_steps=ANNEALED_STEPS,
+        learning_rate=ANNEALED_RATE,
+        seed=seed,
+        progress=False,
+        distributed=False,
+    )
 
 
 @torch.no_grad()

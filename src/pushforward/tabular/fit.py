@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def fit_table(
     flow: str = "nsf",
     max_steps: int = 1000,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool | None = None,
 ) -> tuple[pf.Flow, pf.TrainResult]:
     """Fit a flow to the rows of a table by maximum likelihood, with a tenth of the rows held out to stop early.
@@ -29,6 +31,7 @@ def fit_table(
         flow: name of a recipe.
         max_steps: upper limit of the number of steps.
         seed: of weights, split and order.
+        checkpoint: a file, written every 100 steps; if it exists, the same call goes on from it.
         progress: show a progress bar; by default only on a terminal.
 
     Returns:
@@ -67,6 +70,8 @@ def fit_table(
         validate_every=20,
         patience=5,
         seed=seed,
+        checkpoint=checkpoint,
+        checkpoint_every=100,
         progress=progress,
     )
     assert isinstance(inner.bijection, pf.Chain)

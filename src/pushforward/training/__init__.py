@@ -1,6 +1,9 @@
 """The training loop."""
 
+from pushforward.training.distributed import is_writer
+from pushforward.training.files import FileRows
 from pushforward.training.loop import TrainResult, train
 from pushforward.training.schedules import Schedule, cosine, exponential
+from pushforward.training.statistics import ColumnStatistics
 
-__all__ = ["Schedule", "TrainResult", "cosine", "exponential", "train"]
+__all__ = ["ColumnStatistics", "FileRows", "Schedule", "TrainResult", "cosine", "exponential", "is_writer", "train"]

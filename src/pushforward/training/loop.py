@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from pushforward.files import write_atomically
 from pushforward.objectives import Objective
-from pushforward.training.batches import Batch, Data, Rows, Shuffled, split
+from pushforward.training.batches import Batch, Data, Rows, Source, source
+from pushforward.training.distributed import Processes, is_loss_of_process, join
 from pushforward.training.progress import ProgressBar
 from pushforward.training.schedules import Schedule, cosine
 
 CHECK_EVERY = 50
 NORM_WINDOW = 100
+MOST_HELD = 65536
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def train(
     schedule: Schedule | Literal["cosine"] | None = "cosine",
     clip: float | None = 5.0,
     ema: float | None = None,
-    validation: float | Rows | None = None,
+    validation: float | Rows | Source | None = None,
     validate_every: int | None = None,
     patience: int | None = None,
     max_seconds: float | None = None,
@@ -79,16 +82,22 @@ def train(
     checkpoint_every: int = 1000,
     progress: bool | None = None,
     callback: Callable[[int], bool | None] | None = None,
+    distributed: bool = True,
 ) -> TrainResult:
     """Minimise an objective over the parameters of its flow, in place.
+
+    In the processes that `torchrun` starts, it is one run: each process takes its share of every batch, gradients are
+    means over all, and all return the same state. N processes with `batch_size` B see the rows that one would see with
+    N B, in the same order. The first process alone writes and shows progress. A process that dies ends the others with
+    a `ConnectionError`; the checkpoint goes on from there.
 
     Args:
         objective: the loss.
         data: what the objective takes: a tensor of rows, a tuple of such tensors, a dict of them by the names of the
-            objective's arguments, or a function from a number n to n fresh rows in one of these forms; nothing for
-            an objective that draws for itself.
+            objective's arguments, `FileRows` of a file, or a function from a number n to n fresh rows in one of the
+            first forms; nothing for an objective that draws for itself.
         max_steps: number of steps.
-        batch_size: rows per step; at most all.
+        batch_size: rows per step and process; at most all.
         learning_rate: of the default optimiser, fused Adam.
         optimizer: makes any other optimiser from the parameters.
         schedule: factor of the learning rate by step and number of steps, as `training.cosine` or
@@ -96,8 +105,8 @@ def train(
         clip: the gradient's norm is clipped to this many times the running median of the last 100 norms; `None` not
             at all.
         ema: decay of an exponential moving average of the parameters, which is then what is validated and kept.
-        validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, where `data`
-            are rows and `patience` or `validate_every` is set.
+        validation: rows in the form of `data`, or the fraction of `data` to hold out; by default a tenth, at most 65536
+            rows, where `data` are rows and `patience` or `validate_every` is set.
         validate_every: steps between validations; by default an epoch, but 20 to 100 steps.
         patience: stop after this many validations without a better one.
         max_seconds: stop after this time.
@@ -106,7 +115,8 @@ def train(
             if it had never stopped.
         checkpoint_every: steps between checkpoints.
         progress: show a progress bar; by default only on a terminal.
-        callback: called after each step with the number of steps taken; what is true ends the run.
+        callback: called after each step with the number of steps taken, in every process; what is true ends the run.
+        distributed: let it be one run where `torchrun` has started several processes, and not one in each.
 
     Returns:
         What happened. The flow holds the state with the best validation loss if there is one, else the last; after
@@ -115,6 +125,7 @@ def train(
     Raises:
         ValueError: if the data are unusable (which row), the options contradict each other, or the checkpoint is of
             another call.
+        ConnectionError: if another process of the run has died, or has stood still for five minutes.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -137,33 +148,37 @@ def train(
     if not parameters:
         raise ValueError("train: expected an objective with parameters to train, got none that requires a gradient")
     device, dtype = parameters[0].device, parameters[0].dtype
+    processes = join(device) if distributed else Processes()
 
-    rows = None if data is None or callable(data) else Batch.of(data)
+    rows = None if data is None or callable(data) else source(data)
     if rows is not None:
         rows.check("data", dtype)
     if validation is None and rows is not None and (patience is not None or validate_every is not None):
-        validation = 0.1
-    held: Batch | None = None
+        validation = min(0.1, MOST_HELD / len(rows))
+    held: Source | None = None
     if isinstance(validation, float | int):
         if rows is None:
             raise ValueError("train: a validation fraction needs data given as rows; give validation rows instead")
-        rows, held = split(rows, validation, seed)
+        rows, held = rows.split(validation, seed)
     elif validation is not None:
-        held = Batch.of(validation)
+        held = source(validation)
         held.check("validation", dtype)
     if patience is not None and held is None:
         raise ValueError("train: patience needs validation rows")
 
-    batches: Callable[[int], Batch]
+    whole: Callable[[int], Batch]
     epoch = 100
     if rows is not None:
-        batches = Shuffled(rows.to(device), batch_size, seed)
-        epoch = batches.steps_per_epoch
+        if len(rows) < processes.size:
+            raise ValueError(f"train: expected a row for each of {processes.size} processes, got {len(rows)}")
+        shuffled = rows.to(device).shuffled(batch_size * processes.size, seed)
+        whole, epoch = shuffled, shuffled.steps_per_epoch
+        batches = lambda step: processes.share(shuffled(step))  # noqa: E731
     elif callable(data):
         draw = data
-        batches = lambda step: Batch.of(draw(batch_size)).to(device)  # noqa: E731
+        whole = batches = lambda step: Batch.of(draw(batch_size)).to(device)
     else:
-        batches = lambda step: Batch((), {})  # noqa: E731
+        whole = batches = lambda step: Batch((), {})
 
     factors = cosine() if schedule == "cosine" else schedule
     algorithm = _fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters)
@@ -181,6 +196,7 @@ def train(
         "patience": patience,
         "seed": seed,
         "parameters": [list(p.shape) for p in parameters],
+        "processes": processes.size,
     }
     if checkpoint is not None:
         call["data"] = rows.digest() if rows is not None else None
@@ -189,6 +205,7 @@ def train(
         objective,
         parameters,
         batches,
+        whole,
         held.to(device) if held is not None else None,
         optimizer=algorithm,
         schedule=factors,
@@ -202,10 +219,11 @@ def train(
         checkpoint_every=checkpoint_every,
         call=json.dumps(call),
         callback=callback,
+        processes=processes,
     )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        with ProgressBar(max_steps, progress) as bar:
+        torch.manual_seed(processes.seed(seed))
+        with ProgressBar(max_steps, progress if processes.rank == 0 else False) as bar:
             return run(bar)
 
 
@@ -222,7 +240,8 @@ class _Run:
         objective: Objective,
         parameters: list[Tensor],
         batches: Callable[[int], Batch],
-        held: Batch | None,
+        whole: Callable[[int], Batch],
+        held: Source | None,
         *,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule | None,
@@ -236,10 +255,12 @@ class _Run:
         checkpoint_every: int,
         call: str,
         callback: Callable[[int], bool | None] | None,
+        processes: Processes,
     ) -> None:
         self.objective = objective
         self.parameters = parameters
         self.batches = batches
+        self.whole = whole
         self.held = held
         self.optimizer = optimizer
         self.schedule = schedule
@@ -253,6 +274,8 @@ class _Run:
         self.checkpoint_every = checkpoint_every
         self.call = call
         self.callback = callback
+        self.processes = processes
+        self.loss = self.parallel = processes.guard(objective)
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
 
         like = parameters[0].detach()
@@ -269,10 +292,20 @@ class _Run:
         self.start = time.monotonic()
 
     def __call__(self, bar: ProgressBar) -> TrainResult:
-        if self.checkpoint is not None and self.checkpoint.exists():
+        try:
+            return self._run(bar)
+        except RuntimeError as error:
+            if self.processes.size == 1 or not is_loss_of_process(error):
+                raise
+            raise ConnectionError(self._describe_loss()) from error
+
+    def _run(self, bar: ProgressBar) -> TrainResult:
+        self._check_agreement()
+        if self.checkpoint is not None and any(self.processes.any(self.checkpoint.exists())):
             self._resume(self.checkpoint)
         else:
             self._begin()
+        self.parallel = self.processes.parallel(self.loss)
         failure = ""
         try:
             stopped = self._loop(bar)
@@ -288,6 +321,7 @@ class _Run:
             self._keep_sound()
         if not self.best:
             self.best, self.best_step = self.sound, self.sound_step
+        self.processes.copy_first_(self.best.values())
         self.objective.load_state_dict(self.best)
         return TrainResult(
             losses=self.losses[: self.step].tolist(),
@@ -297,38 +331,57 @@ class _Run:
             seconds=self._seconds(),
         )
 
+    def _check_agreement(self) -> None:
+        """Raise a `ValueError` where processes would wait for each other in vain."""
+        mine = json.loads(self.call) | {
+            "max_seconds": self.max_seconds,
+            "checkpoint": str(self.checkpoint),
+            "checkpoint_every": self.checkpoint_every,
+            "validation rows": len(self.held) if self.held is not None else 0,
+        }
+        first, *others = self.processes.gather(mine)
+        for other in others:
+            if changed := _changes(first, other, ("in the first process", "in another")):
+                raise ValueError(f"train: expected the same call in all processes ({changed})")
+
     def _begin(self) -> None:
-        batch = self.batches(0)
+        batch = self.whole(0)
         if batch.tensors:
             self.objective.initialize(*batch.positional, **batch.named)
+        self.processes.copy_first_([p.detach() for p in self.parameters])
         if self.ema is not None:
             self.averages = [p.detach().clone() for p in self.parameters]
         self._keep_sound()
 
     def _loop(self, bar: ProgressBar) -> str:
         """Step until something ends the run; why it did."""
-        while self.step < self.max_steps:
-            self._train_step()
-            self.step += 1
-            told_to_stop = self.callback is not None and self.callback(self.step)
-            last = self.step == self.max_steps or bool(told_to_stop)
-            if self.step % CHECK_EVERY == 0 or last:
-                if not self._is_finite():
-                    return "non-finite"
-                self._keep_sound()
-            if self.held is not None and (self.step % self.validate_every == 0 or last):
-                self._validate(self.held)
-                since = sum(1 for step, _ in self.validation if step > self.best_step)
-                if self.patience is not None and since >= self.patience:
-                    return f"no improvement in {since} validations"
-            if self.checkpoint is not None and (self.step % self.checkpoint_every == 0 or last):
-                self._write(self.checkpoint)
-            latest = self.validation[-1][1] if self.validation else math.nan
-            bar.update(self.step, lambda: self.losses[self.step - 1].item(), latest)
-            if told_to_stop:
-                return "stopped by the callback"
-            if self.max_seconds is not None and self._seconds() > self.max_seconds and not last:
-                return f"out of time after {self.max_seconds:g} s"
+        with self.processes.postponed_interrupts() as interrupted:
+            while self.step < self.max_steps:
+                self._train_step()
+                self.step += 1
+                told_to_stop = self.callback is not None and bool(self.callback(self.step))
+                late = self.max_seconds is not None and self._seconds() > self.max_seconds
+                told_to_stop, late, interrupt = self.processes.any(told_to_stop, late, interrupted())
+                if interrupt:
+                    raise KeyboardInterrupt
+                last = self.step == self.max_steps or told_to_stop
+                if self.step % CHECK_EVERY == 0 or last:
+                    if not self._is_finite():
+                        return "non-finite"
+                    self._keep_sound()
+                if self.held is not None and (self.step % self.validate_every == 0 or last):
+                    self._validate(self.held)
+                    since = sum(1 for step, _ in self.validation if step > self.best_step)
+                    if self.patience is not None and since >= self.patience:
+                        return f"no improvement in {since} validations"
+                if self.checkpoint is not None and (self.step % self.checkpoint_every == 0 or last):
+                    self._write(self.checkpoint)
+                latest = self.validation[-1][1] if self.validation else math.nan
+                bar.update(self.step, lambda: self.losses[self.step - 1].item(), latest)
+                if told_to_stop:
+                    return "stopped by the callback"
+                if late and not last:
+                    return f"out of time after {self.max_seconds:g} s"
         return "all steps done"
 
     def _train_step(self) -> None:
@@ -340,11 +393,11 @@ class _Run:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss: Tensor = self.objective(*batch.positional, **batch.named)
+            loss: Tensor = self.parallel(*batch.positional, **batch.named)
             loss.backward()
             if self.clip is not None:
                 self._clip_gradients(self.clip)
-            return loss
+            return self.processes.mean(loss)
 
         loss = self.optimizer.step(closure)  # type: ignore[arg-type]
         assert isinstance(loss, Tensor)
@@ -363,13 +416,14 @@ class _Run:
         factor = torch.where((norm > limit) & (limit > 0), limit / norm, 1.0)  # a gradient of zero stays zero
         torch._foreach_mul_(gradients, factor)
 
-    def _validate(self, held: Batch) -> None:
+    def _validate(self, held: Source) -> None:
         self.objective.eval()
+        self.processes.copy_first_(self.objective.buffers())
         with torch.no_grad(), self._averaged():
-            total = sum(
-                self.objective(*block.positional, **block.named).double() * len(block) for block in held.blocks()
-            )
-            value = float(total / len(held))
+            total = self.losses.new_zeros((), dtype=torch.float64)
+            for block in islice(held.blocks(), self.processes.rank, None, self.processes.size):
+                total += self.loss(*block.positional, **block.named).double() * len(block)
+            value = float(self.processes.sum(total) / len(held))
             so_far = min((v for _, v in self.validation if math.isfinite(v)), default=math.inf)
             if math.isfinite(value) and value < so_far:
                 self.best = self._state()
@@ -402,6 +456,14 @@ class _Run:
         what = f"no loss at step {self.step + 1} ({failure})" if failure else f"non-finite {where}"
         return f"{what}; kept the state after step {self.best_step if self.best else self.sound_step}"
 
+    def _describe_loss(self) -> str:
+        kept = self.checkpoint is not None and self.checkpoint.exists()
+        advice = f"the same call goes on from {self.checkpoint}" if kept else "there is no checkpoint to go on from"
+        return (
+            f"train: in step {self.step + 1} process {self.processes.rank} of {self.processes.size} got no answer from "
+            f"another one, which is dead or stands still; {advice}"
+        )
+
     def _keep_sound(self) -> None:
         with self._averaged():
             self.sound = self._state()
@@ -414,6 +476,10 @@ class _Run:
         return self.seconds_before + time.monotonic() - self.start
 
     def _write(self, path: Path) -> None:
+        random = (torch.get_rng_state(), torch.cuda.get_rng_state() if self.losses.is_cuda else None)
+        randoms = self.processes.gather(random)
+        if self.processes.rank > 0:
+            return
         state = {
             "call": self.call,
             "step": self.step,
@@ -427,8 +493,7 @@ class _Run:
             "best_step": self.best_step,
             "sound": self.sound,
             "sound_step": self.sound_step,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if self.losses.is_cuda else None,
+            "random": randoms,
             "seconds": self._seconds(),
         }
         with write_atomically(path) as temporary, temporary.open("wb") as file:  # torch refuses some names of files
@@ -441,8 +506,7 @@ class _Run:
         except Exception as error:
             raise ValueError(f"train: {path} is not a checkpoint of this library, or is damaged: {error}") from error
         if call != self.call:
-            before, now = json.loads(call), json.loads(self.call)
-            changed = ", ".join(f"{k}: {before.get(k)} then, {now[k]} now" for k in now if before.get(k) != now[k])
+            changed = _changes(json.loads(call), json.loads(self.call), ("then", "now"))
             raise ValueError(
                 f"train: the checkpoint {path} is of another call ({changed}); repeat that call, or delete the file"
             )
@@ -455,9 +519,15 @@ class _Run:
         self.best, self.best_step = state["best"], state["best_step"]
         self.sound, self.sound_step = state["sound"], state["sound_step"]
         self.seconds_before = state["seconds"]
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu())
+        random, random_cuda = state["random"][self.processes.rank]
+        torch.set_rng_state(random.cpu())
+        if random_cuda is not None:
+            torch.cuda.set_rng_state(random_cuda.cpu())
+
+
+def _changes(one: dict[str, Any], other: dict[str, Any], names: tuple[str, str]) -> str:
+    """What differs between two calls, in words."""
+    return ", ".join(f"{k}: {one.get(k)} {names[0]}, {v} {names[1]}" for k, v in other.items() if one.get(k) != v)
 
 
 @torch.no_grad()
