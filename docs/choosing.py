@@ -117,7 +117,7 @@ SUPPORTS = [
     "PositiveDefinite",
     "CorrCholesky",
 ]
-GLUE = ["Chain", "Inverse", "Independent", "Concatenate", "Stack", "FromTorch"]
+GLUE = ["Chain", "Inverse", "Independent", "Flattened", "Concatenate", "Stack", "FromTorch"]
 
 HEAD = "| name | x = f(z) | closed form | the other way | conditional | tails | good for | paper (arXiv) |"
 INTRO = """# Choosing a flow

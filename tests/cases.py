@@ -375,6 +375,14 @@ BIJECTIONS += [
         lambda: pf.Independent(pf.Planar(2, context_features=2, hidden_features=HIDDEN), 1),
         {"event_shape": (2, 2)},
     ),
+    _fixed("Flattened", lambda: pf.Flattened(pf.Simplex(), (2, 2)), (4,)),
+    _fixed("Flattened(number)", lambda: pf.Flattened(pf.Exp(), ()), (1,)),
+    _fixed("Flattened(matrix)", lambda: pf.Flattened(pf.CorrCholesky(), (2, 3)), (6,)),
+    Case(
+        "Flattened(context)",
+        lambda: pf.Flattened(pf.Planar(2, context_features=2, hidden_features=HIDDEN), (2, 2)),
+        {"event_shape": (4,)},
+    ),
     _fixed("Concatenate", lambda: pf.Concatenate([pf.Exp(), pf.Simplex(), pf.Chain()], [1, 2, 1]), (4,)),
     _fixed(
         "Concatenate(context)",

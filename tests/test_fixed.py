@@ -1,6 +1,7 @@
 """Maps between supports against torch.distributions, in the far tails, and outside."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,6 +99,24 @@ def test_matrices_agree_with_torch() -> None:
 def test_no_bijection_onto_discrete_values(constraint: constraints.Constraint) -> None:
     with pytest.raises(ValueError, match="real space"):
         pf.biject_to(constraint)
+
+
+class _Beyond(constraints.Constraint):
+    """A user's constraint: x > 2."""
+
+    def check(self, value: torch.Tensor) -> torch.Tensor:
+        return value > 2
+
+
+def test_constraints_that_are_registered_with_torch(tmp_path: Path) -> None:
+    parts = [transforms.AffineTransform(0.0, 3.0).inv, transforms.ExpTransform(), transforms.AffineTransform(2.0, 1.0)]
+    biject_to.register(_Beyond, lambda _: transforms.ComposeTransform(parts))
+    bijection = pf.biject_to(_Beyond())
+    z = draws(5)
+    x, log_det = bijection(z)
+    assert torch.allclose(x, 2 + (z / 3).exp()) and torch.allclose(log_det, z / 3 - math.log(3))
+    pf.save(pf.Flow(bijection, pf.StandardNormal(5)), tmp_path / "flow.safetensors")
+    assert torch.equal(pf.load(tmp_path / "flow.safetensors").bijection(z)[0], x)
 
 
 TRANSFORMS = [
@@ -255,6 +274,7 @@ def test_shapes_of_chains() -> None:
         (lambda: pf.Power(0.0), "other than 0"),
         (lambda: pf.GreaterThan(math.nan), "finite low"),
         (lambda: pf.Independent(pf.Exp(), 0), "dims >= 1"),
+        (lambda: pf.Flattened(pf.Simplex(), ()), "1 or more dimensions"),
         (lambda: pf.Concatenate([pf.Exp()], [1, 2]), "each of 1 parts"),
         (lambda: pf.Concatenate([pf.Exp()], [1], dim=0), "negative dim"),
         (lambda: pf.Stack([pf.Cholesky()]), "number of dimensions"),

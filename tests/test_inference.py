@@ -99,6 +99,49 @@ class TestDensity:
         assert density.features == 1 + 2 + 4
         assert density(torch.randn(5, 7, dtype=torch.float64)).shape == (5,)
 
+    def test_sites_of_any_shape(self) -> None:
+        """A number, a batch of simplexes, matrices of two kinds, and intervals that differ from row to row."""
+        low = torch.tensor([[0.0], [-1.0]], dtype=torch.float64)
+        support = {
+            "p": constraints.simplex,
+            "L": constraints.corr_cholesky,
+            "a": constraints.interval(low, 2.0),
+            "S": constraints.independent(constraints.positive_definite, 1),
+        }
+        shapes = {"m": (), "p": (5, 3), "L": (2, 3, 3), "a": (2, 2), "S": (1, 2, 2)}
+        density = Density(lambda site: site["m"] * 0, shapes, support)
+        assert density.features == 1 + 10 + 6 + 4 + 3
+        u = torch.randn(4, density.features, dtype=torch.float64)
+        x = density.named(density.bijection(u)[0])
+        assert isinstance(x, dict)
+        assert {name: value.shape[1:] for name, value in x.items()} == shapes
+        assert all(support[name].check(x[name]).all() for name in support)
+        _, p, factor, a, s = u.split([1, 10, 6, 4, 3], dim=-1)
+        expected = pf.PositiveDefinite()(s)[1]
+        for name, piece in (
+            ("p", p.unflatten(-1, (5, 2))),
+            ("L", factor.unflatten(-1, (2, 3))),
+            ("a", a.unflatten(-1, (2, 2))),
+        ):
+            transform = torch.distributions.biject_to(support[name])
+            assert torch.allclose(transform(piece), x[name])
+            expected = expected + transform.log_abs_det_jacobian(piece, x[name]).flatten(1).sum(-1)
+        assert torch.allclose(density(u), expected)
+        assert torch.equal(density.flat(x), density.bijection(u)[0])
+
+    def test_points_without_a_factorisation_have_density_zero(self) -> None:
+        def log_density(x: Tensor) -> Tensor:
+            one = torch.ones_like(x[..., 0])
+            matrix = torch.stack([torch.stack([one, x[..., 0]], -1), torch.stack([x[..., 0], one], -1)], -1)
+            return torch.linalg.cholesky(matrix).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+        density = Density(log_density, 1)
+        u = torch.tensor([[0.5], [2.0], [-3.0], [0.0]], dtype=torch.float64)
+        value, gradient = density.value_and_gradient(u)
+        assert density.batched
+        assert value.tolist() == pytest.approx([math.log(0.75) / 2, -math.inf, -math.inf, 0.0])
+        assert gradient[:, 0].tolist() == pytest.approx([-0.5 / 0.75, 0.0, 0.0, 0.0])
+
     @pytest.mark.parametrize(
         ("function", "message"),
         [
@@ -117,6 +160,10 @@ class TestDensity:
             Density(bowl, 0)
         with pytest.raises(ValueError, match=r"a support for some of the sites \['a'\]"):
             Density(bowl, {"a": 1}, {"b": constraints.positive})
+        with pytest.raises(ValueError, match=r"^a: no map onto CorrCholesky\(\) of shape \(2, 3\)"):
+            Density(bowl, {"a": (2, 3)}, {"a": constraints.corr_cholesky})
+        with pytest.raises(ValueError, match=r"^a: no map onto Boolean\(\)"):
+            Density(bowl, {"a": 2}, {"a": constraints.boolean})
 
     def test_nan_met_on_the_way_names_the_point(self) -> None:
         density = Density(lambda x: torch.where(x[..., 0] > 5, torch.nan, bowl(x)), 2)

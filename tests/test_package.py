@@ -34,6 +34,9 @@ LAYERS: dict[str, list[str]] = {
         *("bases", "bijections", "diagnostics", "flow", "io", "nn", "numerics", "objectives", "training"),
         *("plotting", "transformers"),
     ],
+    "contrib": [
+        *("bases", "bijections", "distribution", "flow", "inference", "io", "numerics", "recipes"),
+    ],
 }
 
 

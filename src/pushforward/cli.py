@@ -123,11 +123,12 @@ def mixture(
     flow: Annotated[str, Parameter(help="A recipe, `mixed` for a chain of three kinds, or `all`.")] = "all",
     steps: int = 2000,
     seed: Seed = 0,
+    pyro: Annotated[bool, Parameter(negative="", help="Fit by Pyro's SVI, with the flow as guide.")] = False,
 ) -> None:
     """Variational inference on two Gaussians with flows of every kind, and every intermediate step."""
     from pushforward.demos.mixture import run
 
-    print(run(out, flow=flow, steps=steps, seed=seed))
+    print(run(out, flow=flow, steps=steps, seed=seed, in_pyro=pyro))
 
 
 @demo.command

@@ -55,5 +55,5 @@ class FlowDistribution(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
         if self.context is None:
-            return FlowDistribution(self.flow, batch_shape=tuple(batch_shape))
-        return FlowDistribution(self.flow, self.context.expand(*batch_shape, self.context.shape[-1]))
+            return type(self)(self.flow, batch_shape=tuple(batch_shape))
+        return type(self)(self.flow, self.context.expand(*batch_shape, self.context.shape[-1]))

@@ -22,7 +22,7 @@ from pushforward.bijections.image import (
 from pushforward.bijections.linear import LU, QR, MatrixExponential, Permutation, Triangular
 from pushforward.bijections.normalization import ActNorm, BatchNorm, Standardize
 from pushforward.bijections.orthogonal import Householder, Orthogonal
-from pushforward.bijections.parts import Concatenate, Independent, Stack
+from pushforward.bijections.parts import Concatenate, Flattened, Independent, Stack
 from pushforward.bijections.planar import Planar, Radial
 from pushforward.bijections.residual import Residual
 from pushforward.bijections.supports import Cholesky, CorrCholesky, Ordered, PositiveDefinite, Simplex, biject_to
@@ -47,6 +47,7 @@ __all__ = [
     "Coupling",
     "Elementwise",
     "Exp",
+    "Flattened",
     "FromTorch",
     "GreaterThan",
     "Householder",

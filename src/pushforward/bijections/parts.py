@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -68,6 +69,78 @@ class Independent(Bijection):
 
     def chart(self, x: Tensor) -> Tensor:
         return self.bijection.chart(x)
+
+
+class Flattened(Bijection):
+    """The same map, of arrays, as one of vectors: z and x are laid out row by row.
+
+    Args:
+        bijection: the map.
+        shape: of one z of it as an array; dimensions beyond `bijection.event_dim` are places at which it acts alike.
+
+    Raises:
+        ValueError: if the shape has fewer dimensions than one z has, or one z has no number.
+
+    Example:
+        >>> from pushforward.bijections import Simplex
+        >>> x, log_det = Flattened(Simplex(), (5, 2))(torch.zeros(10))
+        >>> x.shape, log_det.shape
+        (torch.Size([15]), torch.Size([]))
+    """
+
+    def __init__(self, bijection: Bijection, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.shape = tuple(shape)
+        self.excess = len(self.shape) - bijection.event_dim
+        if self.excess < 0 or math.prod(self.shape) < 1:
+            raise ValueError(
+                f"Flattened: expected a shape of {bijection.event_dim} or more dimensions that holds a number, "
+                f"got {self.shape}"
+            )
+        self._data_shape = tuple(bijection.forward_shape(self.shape))
+        self.event_shape = (math.prod(self.shape),)
+        self.context_features = bijection.context_features
+        self.cheap = bijection.cheap
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.bijection(_shaped(z, self.shape), insert_dims(context, self.excess))
+        return _flat(x, self._data_shape), sum_rightmost(log_det, self.excess)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_det = self.bijection.inverse(_shaped(x, self._data_shape), insert_dims(context, self.excess))
+        return _flat(z, self.shape), sum_rightmost(log_det, self.excess)
+
+    def forward_shape(self, shape: Shape) -> Shape:
+        return (*shape[:-1], math.prod(self._data_shape))
+
+    def inverse_shape(self, shape: Shape) -> Shape:
+        return (*shape[:-1], math.prod(self.shape))
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return _FlatConstraint(self.bijection.domain, self.shape)
+
+    @property
+    def codomain(self) -> constraints.Constraint:
+        return _FlatConstraint(self.bijection.codomain, self._data_shape)
+
+    def chart(self, x: Tensor) -> Tensor:
+        return self.bijection.chart(_shaped(x, self._data_shape)).reshape(*x.shape[:-1], -1)
+
+
+class _FlatConstraint(constraints.Constraint):
+    """A vector that as an array is in a constraint, at every place."""
+
+    event_dim = 1
+
+    def __init__(self, constraint: constraints.Constraint, shape: Shape) -> None:
+        self.constraint = constraint
+        self.shape = shape
+
+    def check(self, value: Tensor) -> Tensor:
+        inside: Tensor = self.constraint.check(_shaped(value, self.shape))
+        return inside.reshape(*value.shape[:-1], -1).all(-1)
 
 
 class Concatenate(Bijection):
@@ -244,6 +317,16 @@ class _PartsConstraint(constraints.Constraint):
             inside = found if inside is None else inside & found
         assert isinstance(inside, Tensor)
         return inside
+
+
+def _shaped(value: Tensor, shape: Shape) -> Tensor:
+    """Vectors as arrays."""
+    return value.reshape((*value.shape[:-1], *shape))
+
+
+def _flat(value: Tensor, shape: Shape) -> Tensor:
+    """Arrays of the given shape as vectors."""
+    return value.reshape(*value.shape[: value.dim() - len(shape)], math.prod(shape))
 
 
 def insert_dims(context: Tensor | None, dims: int) -> Tensor | None:

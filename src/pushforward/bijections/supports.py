@@ -13,12 +13,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import biject_to as torch_biject_to
+from torch.distributions import constraints, transforms
 
 from pushforward.bijections.base import Bijection
 from pushforward.bijections.compose import Chain
 from pushforward.bijections.fixed import GreaterThan, Interval, LessThan
 from pushforward.bijections.parts import Concatenate, Independent, Stack
+from pushforward.bijections.torch_adapter import FromTorch
 
 LOG_2 = math.log(2.0)
 Shape = tuple[int, ...]
@@ -246,6 +248,7 @@ def biject_to(constraint: constraints.Constraint) -> Bijection:
     Values and log-determinants are those of `torch.distributions.biject_to`, but exact in the tails, and -inf, not an
     error, outside; `lower_cholesky`, `positive_definite` and `positive_semidefinite` have one too. The ends of closed
     intervals are not reached. A `dim` >= 0 of `cat` and `stack` counts from the front of one event, without a batch.
+    Other constraints get what is registered for them with `torch.distributions.biject_to`, by Pyro for example.
 
     Args:
         constraint: an instance, as `constraints.positive` or the `support` of a distribution.
@@ -263,7 +266,21 @@ def biject_to(constraint: constraints.Constraint) -> Bijection:
     for kinds, build in _BUILDERS:
         if isinstance(constraint, kinds):
             return build(constraint)
-    raise ValueError(f"biject_to: expected a constraint that is the image of some real space, got {constraint}")
+    try:
+        return _from_torch(torch_biject_to(constraint))
+    except NotImplementedError:
+        raise ValueError(
+            f"biject_to: expected a constraint that is the image of some real space, got {constraint}"
+        ) from None
+
+
+def _from_torch(transform: transforms.Transform) -> Bijection:
+    """Composed and inverted transforms part by part, so that each can be written to a file."""
+    if isinstance(transform, transforms.ComposeTransform):
+        return Chain(*(_from_torch(part) for part in transform.parts))
+    if isinstance(transform, transforms._InverseTransform):
+        return _from_torch(transform.inv).inv
+    return FromTorch(transform)
 
 
 def _independent(c: Any) -> Bijection:

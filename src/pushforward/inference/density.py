@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pushforward.bijections import Bijection, Chain, Concatenate, biject_to
+from pushforward.bijections import Bijection, Chain, Concatenate, Flattened, biject_to
 from pushforward.numerics import sum_rightmost
 
 LogDensity = Callable[[Any], Tensor]
@@ -43,7 +43,8 @@ class Density:
 
     Raises:
         ValueError: the function raises, or returns another shape, NaN or +inf: where, and what. Where a coordinate is
-            beyond 1e15, or underflows, NaN and +inf are taken for overflow, that is for -inf.
+            beyond 1e15, or underflows, NaN and +inf are taken for overflow, that is for -inf. So is a matrix that
+            cannot be factorised (`torch.linalg.LinAlgError`).
     """
 
     def __init__(self, log_density: LogDensity, features: Features, support: Support | None = None) -> None:
@@ -95,9 +96,18 @@ class Density:
             return x
         pieces = x.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
         return {
-            name: piece.reshape(*x.shape[:-1], *shape)
+            name: piece.reshape((*x.shape[:-1], *shape))
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
+
+    def flat(self, draws: Draws) -> Tensor:
+        """The inverse of `named`."""
+        if self.shapes is None or isinstance(draws, Tensor):
+            return torch.as_tensor(draws)
+        if draws.keys() != self.shapes.keys():
+            raise ValueError(f"expected a value for each of the sites {list(self.shapes)}, got {list(draws)}")
+        values = [(draws[name], len(shape)) for name, shape in self.shapes.items()]
+        return torch.cat([value.reshape(*value.shape[: value.dim() - dims], -1) for value, dims in values], dim=-1)
 
     def _differences(self, u: Tensor) -> Tensor:
         steps = DIFFERENCE * torch.eye(self.features, dtype=torch.float64) * (1 + u.abs()).unsqueeze(-2)
@@ -111,8 +121,11 @@ class Density:
         x, log_det = self.bijection(u)
         # Where the map to the support saturates the density is not asked: nothing is there.
         inside = self.bijection.codomain.check(x).reshape(len(x), -1).all(-1) & x.isfinite().all(-1)
-        center = self.bijection(torch.zeros_like(u[:1]))[0]
-        value = torch.where(inside, self._call(torch.where(inside[:, None], x, center)), -math.inf)
+        if inside.all():
+            value = self._call(x)
+        else:
+            center = self.bijection(torch.zeros_like(u[:1]))[0]
+            value = torch.where(inside, self._call(torch.where(inside[:, None], x, center)), -math.inf)
         self.evaluations += len(u)
         bad = value.isnan() | (value == math.inf)
         # Far out it may overflow.
@@ -127,10 +140,16 @@ class Density:
         return value + sum_rightmost(log_det, 1 - self.bijection.data_dim)
 
     def _call(self, x: Tensor) -> Tensor:
-        if self.batched:
-            value = self.function(self.named(x))
-        else:
-            value = torch.stack([torch.as_tensor(self.function(self.named(row))) for row in x])
+        try:
+            if self.batched:
+                value = self.function(self.named(x))
+            else:
+                value = torch.stack([torch.as_tensor(self.function(self.named(row))) for row in x])
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # At some of the points: find them.
+            if len(x) == 1:
+                return 0 * x.sum(-1) - math.inf
+            return torch.cat([self._call(half) for half in x.chunk(2)])
         return torch.as_tensor(value, dtype=torch.float64)
 
     @torch.no_grad()
@@ -211,11 +230,17 @@ def _onto(sizes: int | dict[str, tuple[int, ...]], support: Support | None) -> t
 
 
 def _part(name: str, shape: tuple[int, ...], constraint: constraints.Constraint | None) -> tuple[Bijection, int]:
-    bijection = Chain() if constraint is None else biject_to(constraint)
-    if bijection.data_dim > 1 or (bijection.data_dim == 1 and len(shape) > 1):
-        raise ValueError(f"{name}: expected a constraint of numbers or of one vector, got {constraint}")
-    (length,) = bijection.inverse_shape((math.prod(shape),))
-    return bijection, length
+    """The bijection onto a value of the given shape, laid out flat, and the number of its free coordinates."""
+    if constraint is None:
+        return Chain(), math.prod(shape)
+    try:
+        bijection = biject_to(constraint)
+        free = bijection.inverse_shape(shape)
+        if len(shape) != 1:
+            bijection = Flattened(bijection, free)
+    except ValueError as error:
+        raise ValueError(f"{name}: no map onto {constraint} of shape {shape}: {error}") from error
+    return bijection, math.prod(free)
 
 
 def _shown(point: Draws) -> str:

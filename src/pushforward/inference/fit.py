@@ -53,6 +53,7 @@ class LogDensityFit:
         verdict: "good", "doubtful" or "failed".
         report: the verdict in words, with the figures and what to do next.
         start: the kind of start that was best: "normal", "mixture", "product", "wide", or "given" for a given flow.
+        dtype: of the draws.
     """
 
     flow: Flow
@@ -68,12 +69,13 @@ class LogDensityFit:
     report: str
     start: str
     certificate: Certificate
+    dtype: torch.dtype
     _density: Density
     _inner: Flow
     _seed: int
 
     def sample(self, n: int, *, exact: bool = False, seed: int | None = None) -> Draws:
-        """`n` draws on the user's scale, `(n, features)`, float64; for named sites a dict of them.
+        """`n` draws on the user's scale, `(n, features)`; for named sites a dict of them.
 
         Args:
             n: number of draws.
@@ -85,24 +87,30 @@ class LogDensityFit:
             if seed is not None:
                 torch.manual_seed(seed)
             if not exact:
-                return self._density.named(self.flow.sample(n))
+                return self._named(self.flow.sample(n))
             u, _ = exact_draws(self._inner, self._density, n, seed=self._seed if seed is None else seed)
-            return self._density.named(self._density.bijection(u)[0])
+            return self._named(self._density.bijection(u)[0])
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log q(x) in nats of a flat x on the user's scale: `(*batch, features)` to `(*batch,)`."""
-        return self.flow.log_prob(x)
+    def log_prob(self, x: Draws) -> Tensor:
+        """log q(x) in nats of an x on the user's scale, `(*batch, features)` or a dict by sites, to `(*batch,)`."""
+        return self.flow.log_prob(self._density.flat(x).double())
 
     def weighted_sample(self, n: int) -> tuple[Draws, Tensor]:
         """`n` draws of the flow and their log importance weights, whose exponentials have the evidence for mean."""
         with torch.no_grad():
             u, log_weights = weighted_draws(self._inner, self._density, n)
-            return self._density.named(self._density.bijection(u)[0]), log_weights
+            return self._named(self._density.bijection(u)[0]), log_weights
 
     def save(self, path: str | Path) -> None:
-        """Write the flow and the figures of the fit to one file, for `pushforward.load` and `load_info`."""
+        """Write the flow, the figures of the fit and the shapes of named sites to one file.
+
+        `pushforward.load` gives the flow back, over all sites side by side, and `load_info` the rest.
+        """
         figures = {name: getattr(self, name) for name in _FIGURES}
-        save(self.flow, path, info={"fit": figures, "report": self.report})
+        info = {"fit": figures, "report": self.report}
+        if self._density.shapes is not None:
+            info["sites"] = {name: list(shape) for name, shape in self._density.shapes.items()}
+        save(self.flow, path, info=info)
 
     def plot(self) -> Figure:
         """The margins, or for two features the density with draws, as a figure."""
@@ -118,6 +126,9 @@ class LogDensityFit:
 
     def __repr__(self) -> str:
         return self.report
+
+    def _named(self, x: Tensor) -> Draws:
+        return self._density.named(x.to(self.dtype))
 
 
 _FIGURES = (
@@ -144,6 +155,7 @@ def fit_to_log_density(
     max_seconds: float = 60.0,
     max_evaluations: int | None = None,
     seed: int = 0,
+    dtype: torch.dtype = torch.float64,
     progress: bool | None = None,
 ) -> LogDensityFit:
     r"""A flow q close to $p(x) = \tilde p(x) / Z$, an estimate of $\log Z$, and a verdict, from $\log \tilde p$ alone.
@@ -164,6 +176,7 @@ def fit_to_log_density(
         max_evaluations: budget of evaluations of the density, of values or gradients. Some thousands, for the first
             ascents and the verdict, are made in any case.
         seed: of everything random.
+        dtype: of the draws; what is computed is float64.
         progress: show a line of progress; by default only on a terminal.
 
     Returns:
@@ -233,6 +246,7 @@ def fit_to_log_density(
         report=report(judged.verdict, certificate, located, judged.missed, name, density.evaluations, budget.seconds),
         start=name,
         certificate=certificate,
+        dtype=dtype,
         _density=density,
         _inner=judged.flow,
         _seed=seed,
