@@ -178,6 +178,16 @@ def test_inverse_normal_distribution_function_has_derivatives() -> None:
     assert torch.allclose(second, hazard * (1 + x * hazard), rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_inverse_normal_distribution_function_of_outliers(dtype: torch.dtype) -> None:
+    """Where -x^2 / 2 and log Phi(x) agree to all digits: x = -sqrt(-2 log p), of slope -1 / x."""
+    log_p = (-torch.logspace(10, 30, 41, dtype=dtype)).requires_grad_()
+    x = log_ndtri(log_p)
+    (slope,) = torch.autograd.grad(x.sum(), log_p)
+    assert close(x.double() / -(-2 * log_p.detach().double()).sqrt(), 1.0, 1e-6)
+    assert close(slope.double() * -x.double(), 1.0, 1e-6)
+
+
 def test_sum_of_squares_is_the_integral_of_its_polynomials() -> None:
     transformer = pf.SumOfSquares(degree=3, count=2, scale=2.0, min_slope=0.01)
     h = params(transformer)
