@@ -61,11 +61,8 @@ class BlockAutoregressive(Bijection):
         order: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
+        self._set_sizes(features, context_features, hidden_features)
         self.hidden = tuple(hidden)
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(

@@ -34,12 +34,9 @@ class Elementwise(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         self.transformer = transformer
         self.cheap = transformer.cheap
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         start = transformer.identity_params().expand(features, -1)
         self.params = Parameters([start], context_features, hidden_features)
 

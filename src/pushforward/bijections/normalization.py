@@ -78,10 +78,7 @@ class ActNorm(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         self.params = Parameters([torch.zeros(features), torch.zeros(features)], context_features, hidden_features)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -147,14 +144,11 @@ class BatchNorm(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         if not (0 < momentum <= 1 and eps > 0):
             raise ValueError(f"BatchNorm: expected 0 < momentum <= 1 and eps > 0, got momentum={momentum}, eps={eps}")
-        self.features = features
         self.momentum = momentum
         self.eps = eps
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.params = Parameters([torch.zeros(features), torch.zeros(features)], context_features, hidden_features)
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))

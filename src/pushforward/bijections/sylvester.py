@@ -60,6 +60,7 @@ class Sylvester(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         m = features if m is None else m
         if not 1 <= m <= features:
             raise ValueError(f"Sylvester: expected 1 <= m <= features = {features}, got {m}")
@@ -71,14 +72,10 @@ class Sylvester(Bijection):
             )
         if reverse and kind != "triangular":
             raise ValueError(f"Sylvester: expected reverse=True for kind 'triangular' alone, got kind {kind!r}")
-        self.features = features
         self.m = m
         self.kind = kind
         self.reflections = reflections
         self.reverse = reverse
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         # One matrix holds both triangles: R above the diagonal, the other transposed below, and on the diagonal what
         # makes the product of theirs. A sign may move between the two, so that the other's diagonal is positive.
         start = [torch.randn(m, m).tril(-1) / m**0.5, torch.zeros(m), torch.zeros(m)]
