@@ -152,7 +152,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Let the layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
+        """Let new layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
         self._check_event("x", x, self.event_shape)
         self.bijection.initialize(x, self._for_bijection(self._embed(context)))
 

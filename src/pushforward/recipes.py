@@ -513,7 +513,8 @@ def gaussianization(
 ) -> Flow:
     """A linear map, then each feature through a mixture of normals to the normal, from x to z and again and again.
 
-    The density is in closed form; a draw solves for roots, all features at once.
+    The density is in closed form; a draw solves for roots, all features at once. Training on data starts the mixtures
+    from the data's quantiles.
 
     Args:
         features: size of x.

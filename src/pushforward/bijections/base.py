@@ -107,7 +107,7 @@ class Bijection(nn.Module, ABC):
         return Inverse(self)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Set what starts from data, given a batch `x` of shape `(n, *event)`, and return its z."""
+        """Set what starts from data and is new, given a batch `x` of shape `(n, *event)`, and return its z."""
         return self.inverse(x, context)[0]
 
     def _set_sizes(self, features: int, context_features: int, hidden_features: Sequence[int]) -> None:

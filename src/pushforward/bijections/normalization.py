@@ -58,7 +58,8 @@ class Standardize(Bijection):
 class ActNorm(Bijection):
     """x = b + exp(s) z, learnable, started by `initialize` so that z has mean 0 and standard deviation 1.
 
-    `pushforward.train` calls `initialize` on its first batch. Until then the map is the identity.
+    `pushforward.train` calls `initialize` on its first batch. Until then the map is the identity; once it is started or
+    trained, `initialize` leaves it as it is.
 
     Args:
         features: size of the event.
@@ -93,9 +94,10 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        rows = x.reshape(-1, self.features)
-        scale = rows.std(0, correction=0)
-        self.params.set_(rows.mean(0), torch.where(scale > 0, scale, 1).log())
+        if not bool(self.params.constants.any()):
+            rows = x.reshape(-1, self.features)
+            scale = rows.std(0, correction=0)
+            self.params.set_(rows.mean(0), torch.where(scale > 0, scale, 1).log())
         return self.inverse(x, context)[0]
 
 
