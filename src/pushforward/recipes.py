@@ -714,7 +714,7 @@ def bnaf(
     *,
     layers: int = 2,
     hidden_features: Sequence[int] = (64, 64),
-    hidden: Sequence[int] = (8, 8),
+    hidden: Sequence[int] = (32, 32),
 ) -> Flow:
     """Block neural autoregressive layers from data to base, the order of the features reversed from one to the next.
 

@@ -54,7 +54,7 @@ class BlockAutoregressive(Bijection):
     def __init__(
         self,
         features: int,
-        hidden: Sequence[int] = (8, 8),
+        hidden: Sequence[int] = (32, 32),
         *,
         context_features: int = 0,
         hidden_features: Sequence[int] = (64, 64),
