@@ -1,5 +1,6 @@
 """Bad use gets an error that says what was expected and what came, at construction where that can be."""
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 import pushforward as pf
+from pushforward.numerics import InversionWarning, SolverError
 from pushforward.recipes import RECIPES
 
 F64 = torch.float64
@@ -183,3 +185,46 @@ def test_outliers_in_float32(name: str) -> None:
         log_prob = flow.log_prob(torch.tensor([[1e3, 0.5], [0.3, -1e3], [0.1, 0.2]]))
     assert log_prob.isfinite().all()
     assert (log_prob[:2] < log_prob[2] - 10).all()
+
+
+NUMERICAL: dict[str, pf.Bijection] = {
+    **{
+        type(layer).__name__: layer
+        for layer in (
+            pf.Planar(2),
+            pf.Sylvester(2),
+            pf.BlockAutoregressive(2, (2,)),
+            pf.Residual(2, hidden_features=(8,)),
+            pf.ConvexPotential(2, hidden_features=(8,)),
+        )
+    },
+    **{
+        f"Elementwise({type(transformer).__name__})": pf.Elementwise(transformer, 2)
+        for transformer in (
+            pf.DeepSigmoidal(),
+            pf.LogisticMixture(),
+            pf.Gaussianization(),
+            pf.SumOfSquares(),
+            pf.Bernstein(),
+            pf.UnconstrainedMonotone(),
+            pf.Moebius(),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", NUMERICAL)
+def test_an_inverse_that_does_not_converge_says_so(name: str) -> None:
+    """And the rows that do are what they are alone."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        z, _ = NUMERICAL[name].inverse(torch.tensor([[torch.nan, 0.5], [0.3, -0.5]]))
+    assert {w.category for w in caught} == {InversionWarning}
+    assert "check that the input and the parameters are finite" in str(caught[0].message)
+    alone, _ = NUMERICAL[name].inverse(torch.tensor([[0.3, -0.5]]))
+    assert torch.allclose(z[1:], alone, atol=1e-6)
+
+
+def test_a_differential_equation_that_cannot_be_solved_says_so() -> None:
+    with pytest.raises(SolverError, match="non-finite"):
+        pf.Continuous(2).inverse(torch.tensor([[torch.nan, 0.5]]))

@@ -27,7 +27,7 @@ class Flow(nn.Module):
 
     Raises:
         ValueError: if bijection and base disagree on the event shape or on the size of the context. The methods raise
-            one that says which shape was expected and which came.
+            one that says which shape or dtype was expected and which came.
 
     Reference:
         Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference, 2021, arXiv 1912.02762.

@@ -26,7 +26,8 @@ class Sylvester(Bijection):
         m: number of columns; by default as many as features.
         kind: how Q is made: "orthogonal", by orthonormalising the columns of a matrix; "householder", the first
             columns of a product of reflections; "triangular", the first features, not learnt.
-        reflections: how many, for kind "householder"; by default m, which reach every Q.
+        reflections: how many, for kind "householder"; by default m, which reach every Q, or with as many columns as
+            features every Q of one sign of the determinant.
         reverse: for kind "triangular", count the features from the last; for every other layer of a chain.
         context_features: size of the context.
         hidden_features: widths of the network that makes Q, the triangles and b from the context.
