@@ -32,7 +32,7 @@ RECIPES: dict[str, Note] = {
     "polynomial": ("scalar roots", LINEAR, "as sospf, drawn from quickly: for reverse KL"),
     "bpf": ("scalar roots", LINEAR, "stable under noise in the data; smooth"),
     "flowpp": ("scalar roots", LINEAR, "couplings more expressive than affine ones, smooth"),
-    "gaussianization": ("scalar roots", LINEAR, "many modes, trained from a good start"),
+    "gaussianization": ("scalar roots", LINEAR, "many modes; starts from the data"),
     "planar": ("scalar roots", LINEAR, "teaching, and posteriors of few features"),
     "radial": ("", LINEAR, "teaching; bumps and holes"),
     "sylvester": ("scalar roots", LINEAR, "posteriors of amortised inference; planar layers many at once"),

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -65,27 +66,55 @@ def test_every_property_of_every_variant(case: Case) -> None:
     _check(case, derivatives=True, compiles=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_integrates_to_one_after_training(name: str) -> None:
+TRAINED = {**RECIPES, **{name: partial(getattr(pf, name), solver="rk8", steps=4) for name in ("cnf", "ffjord")}}
+QUICK = [("real_nvp", 2), ("gaussianization", 2), ("bnaf", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [
+        pytest.param(name, features, marks=[] if (name, features) in QUICK else pytest.mark.slow)
+        for name in TRAINED
+        for features in (1, 2)
+    ],
+)
+def test_integrates_to_one_after_training(name: str, features: int) -> None:
     """As it is after 100 steps of maximum likelihood on two moons, or on angles."""
     torch.manual_seed(0)
-    flow = RECIPES[name](2, layers=2, hidden_features=HIDDEN)
-    x = TwoMoons(0.2).sample(2000, torch.Generator().manual_seed(0)).clamp(-3, 3)
-    pf.train(pf.MaximumLikelihood(flow), x, max_steps=100, progress=False)
-    check_flow(flow, name=name, grid=RECIPE_GRIDS.get(name), perturb=0.0, compiles=False)
+    flow = TRAINED[name](features, layers=2, hidden_features=HIDDEN)
+    x = TwoMoons(0.2).sample(2000, torch.Generator().manual_seed(0)).clamp(-3, 3)[:, :features]
+    pf.train(pf.MaximumLikelihood(flow), x, max_steps=100, learning_rate=3e-3, progress=False)
+    check_flow(flow.eval(), name=name, grid=RECIPE_GRIDS.get(name), perturb=0.0, compiles=False)
 
 
-@pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.starts_at_identity], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in BIJECTIONS if c.start is not None], ids=lambda c: c.name)
 def test_starts_at_the_identity(case: Case) -> None:
+    assert case.start is not None
     torch.manual_seed(0)
     layer = case.build().double()
     shape = layer.event_shape or case.options["event_shape"]
     z = 2 * torch.randn(5, *shape, dtype=torch.float64)
     context = torch.randn(5, layer.context_features, dtype=torch.float64) if layer.context_features else None
     x, log_det = layer(z, context)
-    assert torch.allclose(x, z, rtol=0, atol=1e-6)  # constants are made in float32
-    assert torch.allclose(log_det, torch.zeros_like(log_det), rtol=0, atol=1e-5)
+    assert ((x - z).abs() <= case.start * z.abs().clamp_min(1.0)).all()
+    assert (log_det.abs() <= 10 * case.start).all()
+
+
+def _asks_for_less(case: Case) -> bool:
+    fewer = {"tail", "tail32", "round_trip", "compiles", "saves"} & case.options.keys()
+    weaker = case.options.get("perturb", 1.0) < 0.3
+    anywhere = case.start is None and any(True for _ in case.build().parameters())
+    return bool(fewer) or weaker or anywhere
+
+
+def test_every_exception_has_its_reason() -> None:
+    assert [c.name for c in ALL if _asks_for_less(c) and not c.reason] == []
+    assert [c.name for c in ALL if c.reason and not _asks_for_less(c)] == []
+
+
+def test_all_but_differential_equations_compile() -> None:
+    exempt = {c.name for c in ALL if not c.options.get("compiles", True)}
+    assert exempt == {c.name for c in ALL if any(isinstance(m, pf.Continuous) for m in c.build().modules())}
 
 
 def _stacks(case: Case) -> bool:
@@ -111,6 +140,9 @@ def test_twenty_layers_stay_finite(case: Case) -> None:
         found, log_det = direction(value, context)
         assert found.isfinite().all()
         assert log_det.isfinite().all()
+        if any(p.requires_grad for p in chain.parameters()):
+            (log_det.mean() - found.square().mean()).backward()
+    assert all(p.grad.isfinite().all() for p in chain.parameters() if p.grad is not None)
 
 
 def _public(base: type) -> set[type]:

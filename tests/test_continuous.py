@@ -164,7 +164,7 @@ def test_errors() -> None:
         pf.Continuous(2, trace="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'rademacher' or 'gaussian', got 'cauchy'"):
         pf.Continuous(2, noise="cauchy")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="features >= 1, got 0"):
+    with pytest.raises(ValueError, match="features, an integer >= 1, got 0"):
         pf.Continuous(0)
     with pytest.raises(ValueError, match="time_features >= 0, got -1"):
         pf.Velocity(2, time_features=-1)

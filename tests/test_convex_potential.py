@@ -1,9 +1,12 @@
 """Convex potentials: derivatives by hand against autodiff, and what convexity promises."""
 
+from typing import Any
+
 import pytest
 import torch
 
 import pushforward as pf
+from pushforward.targets import TwoMoons
 
 
 def potential_layer(features: int, hidden: tuple[int, ...], scale: float) -> pf.ConvexPotential:
@@ -59,6 +62,24 @@ def test_starts_near_the_identity() -> None:
     x, log_det = pf.ConvexPotential(2)(z)
     assert (x - z).abs().max() < 0.5
     assert log_det.abs().max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("steps", "rate", "kwargs", "bound"),
+    [
+        (150, 3e-2, {"layers": 2, "hidden_features": (32,)}, 0.6),
+        pytest.param(1000, 3e-3, {}, 0.15, marks=pytest.mark.slow),
+    ],
+)
+def test_bends_are_learnt_in_good_time(steps: int, rate: float, kwargs: dict[str, Any], bound: float) -> None:
+    """KL(p || q) in nats on two moons; 0.89 for the best normal distribution."""
+    target = TwoMoons(noise=0.1)
+    torch.manual_seed(0)
+    x, fresh = target.sample(5000), target.sample(5000)
+    flow = pf.convex_potential(2, **kwargs)
+    objective = pf.MaximumLikelihood(flow)
+    pf.train(objective, x, max_steps=steps, batch_size=256, learning_rate=rate, ema=0.9, progress=False)
+    assert (target.log_prob(fresh) - flow.log_prob(fresh)).mean() <= bound
 
 
 def test_errors() -> None:

@@ -2,16 +2,26 @@
 
 import importlib.util
 import inspect
+import json
+import re
 from pathlib import Path
+from types import ModuleType
 
 import pushforward as pf
 from pushforward import recipes, surjections
 
 DOCS = Path(__file__).parents[1] / "docs"
-spec = importlib.util.spec_from_file_location("choosing", DOCS / "choosing.py")
-assert spec and spec.loader
-choosing = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(choosing)
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+choosing, layers = _script("choosing"), _script("layers")
 
 BASE_CLASSES = {"Bijection", "Transformer", "NumericalTransformer", "InverseTransformer"}
 
@@ -32,3 +42,12 @@ def test_choosing_is_complete() -> None:
     }
     listed = [*choosing.TRANSFORMERS, *choosing.LAYERS, *choosing.IMAGES, *choosing.SUPPORTS, *choosing.GLUE]
     assert sorted(listed) == sorted(public - BASE_CLASSES)
+
+
+def test_layers_has_a_row_and_a_picture_of_every_flow_of_the_plane() -> None:
+    flows = set(choosing.RECIPES) - {"glow"}  # for images
+    assert set(json.loads(layers.FIGURES.read_text())) == flows
+    assert {picture.stem for picture in layers.PICTURES.glob("*.png")} == flows | {"targets"}
+    text = (DOCS / "layers.md").read_text(encoding="utf-8")
+    assert text == layers.page(), "run: python docs/layers.py NAME"
+    assert set(re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE)) == flows

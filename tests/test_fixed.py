@@ -58,6 +58,11 @@ def test_biject_to_agrees_with_torch(name: str) -> None:
     assert inside.all()
 
 
+def test_every_kind_that_torch_can_do_is_among_them() -> None:
+    for kind in biject_to._registry:
+        assert any(isinstance(constraint, kind) for constraint in CONSTRAINTS.values()), kind
+
+
 def test_dims_of_cat_and_stack_from_the_front() -> None:
     cat = constraints.cat([constraints.positive, constraints.real], 0, [1, 2])
     stack = constraints.stack([constraints.positive, constraints.real, constraints.unit_interval], 0)

@@ -1,5 +1,6 @@
-"""Batch normalisation against torch's, in both modes."""
+"""Batch normalisation against torch's, in both modes; layers that start from data."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,17 @@ def test_errors() -> None:
         with pytest.raises(ValueError, match=r"at least 2 rows in train mode, got [01]; call eval\(\)"):
             layer.inverse(x)
     layer.eval().inverse(torch.zeros(3))
+
+
+@pytest.mark.parametrize("recipe", [pf.residual_flow, pf.gaussianization])
+def test_only_new_layers_start_from_data(recipe: Callable[..., pf.Flow]) -> None:
+    """Training goes on where it stopped, on other data too."""
+    torch.manual_seed(0)
+    flow = recipe(2, layers=2, hidden_features=(8,))
+    x = 5 + 2 * torch.randn(300, 2)
+    start = flow.log_prob(x).mean()
+    flow.initialize(x)
+    fitted = flow.log_prob(x)
+    assert fitted.mean() > start + 1
+    flow.initialize(-x)
+    assert torch.equal(flow.log_prob(x), fitted)

@@ -24,7 +24,7 @@ LAYERS: dict[str, list[str]] = {
     "bijections": [*INNER, "nn", "transformers"],
     "distribution": ["flow"],  # for its type alone
     "flow": ["bases", "bijections", "distribution", "numerics"],
-    "recipes": ["bases", "bijections", "flow", "nn", "transformers"],
+    "recipes": ["bases", "bijections", "flow", "nn", "numerics", "transformers"],
     "surjections": ["flow", "numerics"],
     "objectives": ["bijections", "flow"],
     "training": ["files", "objectives"],

@@ -178,6 +178,33 @@ def test_inverse_normal_distribution_function_has_derivatives() -> None:
     assert torch.allclose(second, hazard * (1 + x * hazard), rtol=1e-4)
 
 
+@pytest.mark.parametrize("components", [1, 8, 16])
+def test_gaussianization_starts_from_data(components: int) -> None:
+    """Columns of one, two and no modes, in units of their own, become about normal."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(3000, 2, generator=generator, dtype=F64)
+    modes = torch.where(torch.rand(3000, generator=generator) < 0.3, -3.0, 2.0)
+    x = torch.stack([100 + 20 * noise[:, 0], modes + 0.5 * noise[:, 1], torch.full_like(modes, 7.0)], dim=-1)
+    transformer = pf.Gaussianization(components)
+    layer = pf.Elementwise(transformer.inv, 3).double()
+    z = layer.initialize(x)
+    assert torch.equal(z, layer.inverse(x)[0])
+    assert z.isfinite().all()
+    distances = [stats.kstest(column, "norm").statistic for column in z[:, :2].T]
+    assert distances[0] <= 0.05
+    assert distances[1] <= {1: 0.35, 8: 0.1, 16: 0.05}[components]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_inverse_normal_distribution_function_of_outliers(dtype: torch.dtype) -> None:
+    """Where -x^2 / 2 and log Phi(x) agree to all digits: x = -sqrt(-2 log p), of slope -1 / x."""
+    log_p = (-torch.logspace(10, 30, 41, dtype=dtype)).requires_grad_()
+    x = log_ndtri(log_p)
+    (slope,) = torch.autograd.grad(x.sum(), log_p)
+    assert close(x.double() / -(-2 * log_p.detach().double()).sqrt(), 1.0, 1e-6)
+    assert close(slope.double() * -x.double(), 1.0, 1e-6)
+
+
 def test_sum_of_squares_is_the_integral_of_its_polynomials() -> None:
     transformer = pf.SumOfSquares(degree=3, count=2, scale=2.0, min_slope=0.01)
     h = params(transformer)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
 from pushforward.bases import Base
 from pushforward.bijections import Bijection, Chain
 from pushforward.distribution import FlowDistribution
-from pushforward.numerics import sum_rightmost
+from pushforward.numerics import check_context, check_event, sum_rightmost
 
 Shape = int | tuple[int, ...] | torch.Size
 
@@ -24,7 +27,7 @@ class Flow(nn.Module):
 
     Raises:
         ValueError: if bijection and base disagree on the event shape or on the size of the context. The methods raise
-            one that says which shape was expected and which came.
+            one that says which shape or dtype was expected and which came.
 
     Reference:
         Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference, 2021, arXiv 1912.02762.
@@ -37,6 +40,11 @@ class Flow(nn.Module):
 
     def __init__(self, bijection: Bijection, base: Base, *, embedding: nn.Module | None = None) -> None:
         super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise ValueError(
+                f"Flow: expected a Bijection, got {type(bijection).__name__}; a Transformer goes into Elementwise, "
+                "Coupling or MaskedAutoregressive"
+            )
         self.bijection = bijection
         self.base = base
         self.embedding = embedding
@@ -62,8 +70,12 @@ class Flow(nn.Module):
         """`log_prob`, so that hooks, data parallelism, compilation and export see it."""
         self._check_event("x", x, self.event_shape)
         context = self._embed(context)
-        z, log_det = self._inverse(x, context)
-        return self._base_log_prob(z, context) + log_det
+        # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
+        infinite = x.isinf()
+        z, log_det = self._inverse(x.masked_fill(infinite, 0), context)
+        n = len(self.event_shape)
+        outside = infinite.any(dim=tuple(range(-n, 0))) if n else infinite
+        return (self._base_log_prob(z, context) + log_det).masked_fill(outside, -torch.inf)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log p(x | context) in nats.
@@ -73,7 +85,7 @@ class Flow(nn.Module):
             context: shape `(*batch, context_features)`; broadcasts against the batch of `x`.
 
         Returns:
-            shape `(*batch,)`; -inf outside the support.
+            shape `(*batch,)`; -inf outside the support, as at infinity.
         """
         log_prob: Tensor = self(x, context)
         return log_prob
@@ -140,7 +152,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Let the layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
+        """Let new layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
         self._check_event("x", x, self.event_shape)
         self.bijection.initialize(x, self._for_bijection(self._embed(context)))
 
@@ -152,7 +164,9 @@ class Flow(nn.Module):
         return sum_rightmost(log_det, len(self.event_shape) - self.bijection.data_dim)
 
     def _base_sample(self, sample_shape: Shape, context: Tensor | None) -> Tensor:
-        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        shape = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (sample_shape,)
+        if any(isinstance(size, float) or size < 0 for size in shape):
+            raise ValueError(f"Flow: expected a sample_shape of integers >= 0, got {sample_shape}")
         return self.base.sample(shape, context)
 
     def _base_log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
@@ -173,17 +187,11 @@ class Flow(nn.Module):
         return embedded
 
     def _check_event(self, name: str, value: Tensor, event_shape: tuple[int, ...]) -> None:
-        n = len(event_shape)
-        if value.dim() < n or tuple(value.shape[value.dim() - n :]) != event_shape:
-            raise ValueError(f"Flow: expected {name} with trailing shape {event_shape}, got {tuple(value.shape)}")
+        check_event("Flow", name, value, event_shape)
+        own = next(chain(self.base.parameters(), self.base.buffers()), None)
+        if own is not None and own.is_floating_point() and value.dtype != own.dtype:
+            raise ValueError(f"Flow: expected {name} in {own.dtype}, as the flow's own numbers, got {value.dtype}")
 
     def _check_context(self, context: Tensor | None) -> None:
-        if context is None:
-            if self.context_features:
-                raise ValueError(f"Flow: expected a context of shape (*batch, {self.context_features}), got none")
-        elif not self.context_features:
-            raise ValueError(f"Flow: got a context of shape {tuple(context.shape)}, but the flow takes none")
-        elif self.embedding is None and (context.dim() < 1 or context.shape[-1] != self.context_features):
-            raise ValueError(
-                f"Flow: expected a context with trailing shape ({self.context_features},), got {tuple(context.shape)}"
-            )
+        if self.embedding is None or context is None:
+            check_context("Flow", context, self.context_features)

@@ -35,6 +35,7 @@ from pushforward.bijections import (
 from pushforward.bijections.sylvester import Kind
 from pushforward.flow import Flow
 from pushforward.nn import PeriodicMLP, Velocity
+from pushforward.numerics import check_count, check_sizes
 from pushforward.transformers import (
     Additive,
     Affine,
@@ -76,7 +77,7 @@ def nice(
         >>> nice(features=3).sample(5).shape
         torch.Size([5, 3])
     """
-    _check(features, context_features, layers)
+    _check("nice", features, context_features, layers, hidden_features)
     couplings = _couplings(Additive, features, context_features, layers, hidden_features, activation)
     scale = Elementwise(Affine(), features, context_features=context_features, hidden_features=hidden_features)
     return Flow(Chain(*couplings, scale), StandardNormal(features))
@@ -108,7 +109,7 @@ def real_nvp(
         >>> real_nvp(features=2, context_features=1).log_prob(torch.zeros(5, 2), torch.zeros(5, 1)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("real_nvp", features, context_features, layers, hidden_features)
     couplings = _couplings(
         lambda: Affine(log_scale_bound), features, context_features, layers, hidden_features, activation
     )
@@ -143,7 +144,7 @@ def maf(
         >>> maf(features=3).log_prob(torch.zeros(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("maf", features, context_features, layers, hidden_features)
     chain = _autoregressive(
         lambda: Affine(log_scale_bound), features, context_features, layers, hidden_features, activation
     )
@@ -179,7 +180,7 @@ def iaf(
         >>> x.shape, log_prob.shape
         (torch.Size([5, 3]), torch.Size([5]))
     """
-    _check(features, context_features, layers)
+    _check("iaf", features, context_features, layers, hidden_features)
     chain = _autoregressive(
         lambda: Affine(log_scale_bound), features, context_features, layers, hidden_features, activation
     )
@@ -217,7 +218,7 @@ def nsf(
         >>> nsf(features=2, coupling=False).sample((5, 7)).shape
         torch.Size([5, 7, 2])
     """
-    _check(features, context_features, layers)
+    _check("nsf", features, context_features, layers, hidden_features)
     build = _couplings if coupling else _autoregressive
     splines = build(
         lambda: RationalQuadratic(bins, bound), features, context_features, layers, hidden_features, activation
@@ -252,7 +253,7 @@ def planar(
         >>> planar(features=2).log_prob(torch.ones(5, 2)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("planar", features, context_features, layers, hidden_features)
     chain = [
         Planar(features, context_features=context_features, hidden_features=hidden_features) for _ in range(layers)
     ]
@@ -290,7 +291,7 @@ def naf(
         (torch.Size([5, 2]), torch.Size([5]))
     """
     return _autoregressive_flow(
-        lambda: DeepSigmoidal(components), features, context_features, layers, hidden_features, activation, cheap
+        "naf", lambda: DeepSigmoidal(components), features, context_features, layers, hidden_features, activation, cheap
     )
 
 
@@ -327,6 +328,7 @@ def unaf(
         torch.Size([5])
     """
     return _autoregressive_flow(
+        "unaf",
         lambda: UnconstrainedMonotone(hidden, nodes, bound),
         features,
         context_features,
@@ -370,6 +372,7 @@ def sospf(
         torch.Size([5])
     """
     return _autoregressive_flow(
+        "sospf",
         lambda: SumOfSquares(degree, count, bound=bound),
         features,
         context_features,
@@ -410,6 +413,7 @@ def polynomial(
         >>> polynomial(features=2).rsample_and_log_prob(5)[1].shape
         torch.Size([5])
     """
+    _check("polynomial", features, context_features, layers, hidden_features)
     return sospf(
         features,
         context_features,
@@ -454,7 +458,7 @@ def bpf(
         torch.Size([5])
     """
     return _autoregressive_flow(
-        lambda: Bernstein(degree, bound), features, context_features, layers, hidden_features, activation, cheap
+        "bpf", lambda: Bernstein(degree, bound), features, context_features, layers, hidden_features, activation, cheap
     )
 
 
@@ -488,7 +492,7 @@ def flowpp(
         >>> flowpp(features=3).log_prob(torch.zeros(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("flowpp", features, context_features, layers, hidden_features)
     _check_cheap(cheap)
 
     def transformer() -> Transformer:
@@ -509,7 +513,8 @@ def gaussianization(
 ) -> Flow:
     """A linear map, then each feature through a mixture of normals to the normal, from x to z and again and again.
 
-    The density is in closed form; a draw solves for roots, all features at once.
+    The density is in closed form; a draw solves for roots, all features at once. Training on data starts the mixtures
+    from the data's quantiles.
 
     Args:
         features: size of x.
@@ -525,7 +530,7 @@ def gaussianization(
         >>> gaussianization(features=3).log_prob(torch.zeros(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("gaussianization", features, context_features, layers, hidden_features)
     chain: list[Bijection] = []
     for _ in range(layers):
         chain += [
@@ -570,7 +575,7 @@ def ncsf(
         >>> bool((x.abs() <= math.pi + 1e-6).all())
         True
     """
-    _check(features, context_features, layers)
+    _check("ncsf", features, context_features, layers, hidden_features)
     bound = torch.tensor(math.pi, dtype=torch.float32).item()
     kwargs: dict[str, Any] = {"context_features": context_features, "hidden_features": hidden_features}
     chain: list[Bijection] = []
@@ -617,7 +622,7 @@ def radial(
         >>> radial(features=2).log_prob(torch.ones(5, 2)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("radial", features, context_features, layers, hidden_features)
     chain = [
         Radial(features, context_features=context_features, hidden_features=hidden_features) for _ in range(layers)
     ]
@@ -652,7 +657,7 @@ def sylvester(
         >>> sylvester(features=3, m=2).log_prob(torch.ones(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("sylvester", features, context_features, layers, hidden_features)
     chain = [
         Sylvester(
             features,
@@ -694,7 +699,7 @@ def householder(
         >>> householder(features=3).log_prob(torch.ones(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("householder", features, context_features, layers, hidden_features)
     chain = [
         Householder(features, reflections, context_features=context_features, hidden_features=hidden_features)
         for _ in range(layers)
@@ -709,7 +714,7 @@ def bnaf(
     *,
     layers: int = 2,
     hidden_features: Sequence[int] = (64, 64),
-    hidden: Sequence[int] = (8, 8),
+    hidden: Sequence[int] = (32, 32),
 ) -> Flow:
     """Block neural autoregressive layers from data to base, the order of the features reversed from one to the next.
 
@@ -729,7 +734,7 @@ def bnaf(
         >>> bnaf(features=3).log_prob(torch.ones(5, 3)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("bnaf", features, context_features, layers, hidden_features)
     orders = [range(features), range(features - 1, -1, -1)]
     chain = [
         BlockAutoregressive(
@@ -774,7 +779,7 @@ def residual_flow(
         >>> residual_flow(features=2).log_prob(torch.zeros(5, 2)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("residual_flow", features, context_features, layers, hidden_features)
     blocks = [
         Residual(
             features,
@@ -814,7 +819,7 @@ def convex_potential(
         >>> convex_potential(features=2).log_prob(torch.zeros(5, 2)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("convex_potential", features, context_features, layers, hidden_features)
     potentials = [
         ConvexPotential(
             features,
@@ -863,7 +868,13 @@ def tarflow(
         >>> tarflow((4, 2)).sample(5).shape
         torch.Size([5, 4, 2])
     """
-    _check(features if isinstance(features, int) else min(features), context_features, layers)
+    _check(
+        "tarflow",
+        min(features) if isinstance(features, Sequence) else features,
+        context_features,
+        layers,
+        hidden_features,
+    )
     tokens = features // (channels or 1) if isinstance(features, int) else features[0]
     orders = [range(tokens), range(tokens - 1, -1, -1)]
     chain = [
@@ -916,7 +927,8 @@ def glow(
     if not isinstance(features, Sequence) or len(features) != 3:
         raise ValueError(f"glow: expected features, the shape (channels, height, width) of x, got {features}")
     channels, height, width = features
-    _check(min(features), context_features, min(levels, layers))
+    _check("glow", min(features), context_features, layers, hidden_features)
+    check_count("glow", "levels", levels)
     if height % 2**levels or width % 2**levels:
         raise ValueError(
             f"glow: expected height and width divisible by 2**levels = {2**levels}, got features={tuple(features)}"
@@ -952,7 +964,7 @@ def cnf(
     context_features: int = 0,
     *,
     layers: int = 1,
-    hidden_features: Sequence[int] = (64, 64),
+    hidden_features: Sequence[int] = (64, 64, 64),
     activation: type[nn.Module] = nn.SiLU,
     solver: Literal["midpoint", "rk4", "rk8", "dopri5"] = "dopri5",
     steps: int = 16,
@@ -983,7 +995,7 @@ def cnf(
         >>> cnf(features=2).log_prob(torch.ones(5, 2)).shape
         torch.Size([5])
     """
-    _check(features, context_features, layers)
+    _check("cnf", features, context_features, layers, hidden_features)
     chain = [
         Continuous(
             features,
@@ -1007,7 +1019,7 @@ def ffjord(
     context_features: int = 0,
     *,
     layers: int = 1,
-    hidden_features: Sequence[int] = (64, 64),
+    hidden_features: Sequence[int] = (64, 64, 64),
     activation: type[nn.Module] = nn.SiLU,
     solver: Literal["midpoint", "rk4", "rk8", "dopri5"] = "dopri5",
     steps: int = 16,
@@ -1027,6 +1039,7 @@ def ffjord(
         >>> ffjord(features=2, context_features=1).sample(5, torch.zeros(1)).shape
         torch.Size([5, 2])
     """
+    _check("ffjord", features, context_features, layers, hidden_features)
     return cnf(
         features,
         context_features,
@@ -1104,6 +1117,7 @@ def _halves(features: int, k: int) -> list[bool]:
 
 
 def _autoregressive_flow(
+    recipe: str,
     transformer: Callable[[], Transformer],
     features: int,
     context_features: int,
@@ -1113,7 +1127,7 @@ def _autoregressive_flow(
     cheap: Direction,
 ) -> Flow:
     """Autoregressive layers with a transformer of which `forward` is in closed form, for the direction `cheap`."""
-    _check(features, context_features, layers)
+    _check(recipe, features, context_features, layers, hidden_features)
     _check_cheap(cheap)
     chain = _autoregressive(lambda: transformer().inv, features, context_features, layers, hidden_features, activation)
     return Flow(Chain(*(layer if cheap == "inverse" else layer.inv for layer in chain)), StandardNormal(features))
@@ -1142,12 +1156,9 @@ def _autoregressive(
     ]
 
 
-def _check(features: int, context_features: int, layers: int) -> None:
-    if features < 1 or context_features < 0 or layers < 1:
-        raise ValueError(
-            f"expected features >= 1, context_features >= 0 and layers >= 1, "
-            f"got features={features}, context_features={context_features}, layers={layers}"
-        )
+def _check(recipe: str, features: int, context_features: int, layers: int, hidden_features: Sequence[int]) -> None:
+    check_sizes(recipe, features, context_features, hidden_features)
+    check_count(recipe, "layers", layers)
 
 
 def _check_cheap(cheap: Direction) -> None:

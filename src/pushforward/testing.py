@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 from torch.func import functional_call, grad, vmap
 
 from pushforward.bases import Base, StandardNormal
@@ -24,6 +25,8 @@ R = TypeVar("R")
 M = TypeVar("M", bound=torch.nn.Module)
 BATCH_SHAPES = [(), (7,), (5, 7), (0,)]
 TAIL = 30.0
+ROUND_TRIP = 1e-12
+ROUND_TRIP_32 = 1e-4
 COPY = 1e-12  # a matrix product may round otherwise at another place in memory
 
 
@@ -73,8 +76,9 @@ def check_bijection(
     event_shape: tuple[int, ...] | None = None,
     name: str | None = None,
     z: Tensor | None = None,
-    round_trip: float = 1e-9,
+    round_trip: float = ROUND_TRIP,
     tail: float | None = TAIL,
+    tail32: float | None = None,
     derivatives: bool = True,
     compiles: bool = True,
     saves: bool = True,
@@ -86,17 +90,20 @@ def check_bijection(
     In float64, with the parameters moved away from their start: round trips both ways; both log-determinants against
     the Jacobian that autodiff finds; first derivatives in input, context and parameters, and second ones, both ways,
     against finite differences; every batch shape; `torch.func.vmap` and gradients per sample; broadcast of the
-    context; far tails; save and load; deepcopy; full-graph compilation. In float32: dtype and round trip. For a map
-    onto a surface, whose x has more numbers than its z, the determinants are those of `Bijection.chart` of x, and
-    derivatives of the inverse are taken along the surface; of a map from a surface, check the `.inv`.
+    context; far tails; device; save and load, state_dict and deepcopy; full-graph compilation. In float32: dtype, and
+    round trips to 1e-4. For a map onto a surface, whose x has more numbers than its z, the determinants are those of
+    `Bijection.chart` of x, and derivatives of the inverse are taken along the surface; of a map from a surface, check
+    the `.inv`.
 
     Args:
         bijection: what to check; it is copied, not changed.
         event_shape: shape of an event, if the bijection takes any.
         name: what to call it in the report.
         z: points of the domain, `(n, *event_shape)`, n > 1, for maps that are not defined on all of R^d.
-        round_trip: tolerance in float64, relative to max(1, |value|) times the condition of the map there.
-        tail: the size of the far points, or `None` for maps that saturate.
+        round_trip: tolerance in float64, relative to max(1, |value|) times the condition of the map there, the product
+            of the norms of both Jacobians, each at least 1.
+        tail: the size of the far points, z and, for maps of R^d onto itself, x; `None` for maps that saturate.
+        tail32: the same in float32, for maps that saturate or overflow there sooner; by default `tail`.
         derivatives: whether to check derivatives against finite differences and function transforms, which take most of
             the time.
         compiles: whether the forward and inverse should compile as one full graph.
@@ -127,11 +134,12 @@ def check_bijection(
         suite.run("log-determinant", suite.check_log_det)
         suite.run("batch shapes", suite.check_batch_shapes)
         suite.run("float32", suite.check_float32)
-        suite.run("deepcopy", suite.check_deepcopy)
+        suite.run("device", suite.check_device)
+        suite.run("deepcopy and state_dict", suite.check_copies)
         if layer.context_features:
             suite.run("context", suite.check_context)
         if tail is not None:
-            suite.run("far tails", lambda: suite.check_tails(tail))
+            suite.run("far tails", lambda: suite.check_tails(tail, tail if tail32 is None else tail32))
         if saves:
             suite.run("save and load", suite.check_save)
         if derivatives:
@@ -155,8 +163,8 @@ def check_flow(
 
     In float64, with the parameters moved away from their start: `log_prob`, `rsample_and_log_prob`, `to_base` and
     `from_base` agree with each other; shapes of samples and densities; the density of a flow of one or two features
-    integrates to 1; the samples follow it; every parameter gets a gradient; errors for wrong shapes; dtypes; save and
-    load; deepcopy; full-graph compilation.
+    integrates to 1; the samples follow it; every parameter gets a gradient; errors for wrong shapes; dtypes; device;
+    save and load, state_dict and deepcopy; full-graph compilation.
 
     Args:
         flow: what to check; it is copied, not changed.
@@ -187,7 +195,8 @@ def check_flow(
         suite.run("gradients", suite.check_gradients)
         suite.run("errors", suite.check_errors)
         suite.run("dtype", suite.check_dtype)
-        suite.run("deepcopy", suite.check_deepcopy)
+        suite.run("device", suite.check_device)
+        suite.run("deepcopy and state_dict", suite.check_copies)
         suite.run("save and load", suite.check_save)
         if compiles:
             suite.run("full-graph compile", suite.check_compile)
@@ -230,6 +239,15 @@ class _Suite:
         else:
             self.checks.append(Check(name, "a ValueError", "no error", False))
 
+    def _check_copies(self, module: M, evaluate: Callable[[M], Tensor]) -> None:
+        """A deep copy, and one whose numbers are all lost and loaded again."""
+        expected, again = evaluate(module), copy.deepcopy(module)
+        self.below("deepcopy", evaluate(again) - expected, COPY)
+        for tensor in again.state_dict().values():
+            tensor.zero_()
+        again.load_state_dict(module.state_dict())
+        self.below("state_dict", evaluate(again) - expected, COPY)
+
 
 class _BijectionSuite(_Suite):
     def __init__(self, layer: Bijection, z: Tensor, tolerance: float, case: str) -> None:
@@ -246,15 +264,7 @@ class _BijectionSuite(_Suite):
         self.on_surface = self.data.numel() != self.event.numel()
 
     def check_round_trip(self) -> None:
-        with torch.no_grad():
-            x, log_det = self.layer(self.z, self.context)
-            z, log_det_inverse = self.layer.inverse(x, self.context)
-            x_again = self.layer(z, self.context)[0]
-        forward, inverse = (self._jacobians(f, v) for f, v in ((self.layer, self.z), (self.layer.inverse, x)))
-        condition = _norm(forward) * _norm(inverse)
-        self.below("inverse(forward(z)) = z, by condition", _relative(z, self.z, condition), self.tolerance)
-        self.below("forward(inverse(x)) = x, by condition", _relative(x_again, x, condition), self.tolerance)
-        self.below("log-dets cancel, by condition", _per_row(log_det + log_det_inverse) / condition, self.tolerance)
+        self._round_trip(self.z, "")
 
     def check_log_det(self) -> None:
         n = self.event.numel()
@@ -340,22 +350,23 @@ class _BijectionSuite(_Suite):
             z_again, log_det_inverse = layer.inverse(x, context)
         dtypes = {t.dtype for t in (x, log_det, z_again, log_det_inverse)}
         self.equal("dtypes of float32", dtypes, {torch.float32})
-        condition = _norm(self._jacobians(self.layer, self.z)) * _norm(self._jacobians(self.layer.inverse, self.x))
-        self.below("round trip in float32, by condition", _relative(z_again.double(), self.z, condition), 1e-4)
+        self._round_trip(self.z, " in float32", dtype=torch.float32)
 
-    def check_tails(self, tail: float) -> None:
-        z = tail * torch.sign(self.z)
-        with torch.no_grad():
-            x, log_det = self.layer(z, self.context)
-            z_again, log_det_inverse = self.layer.inverse(x, self.context)
-        condition = _norm(self._jacobians(self.layer, z)) * _norm(self._jacobians(self.layer.inverse, x))
-        self.below(f"round trip at |z| = {tail:g}, by condition", _relative(z_again, z, condition), self.tolerance)
-        cancelled = _per_row(log_det + log_det_inverse) / condition
-        self.below(f"log-dets cancel at |z| = {tail:g}, by condition", cancelled, self.tolerance)
+    def check_tails(self, tail: float, tail32: float) -> None:
+        onto_itself = self.layer.domain == self.layer.codomain == constraints.real and self.data == self.event
+        for dtype, size in ((torch.float64, tail), (torch.float32, tail32)):
+            where = f" = {size:g} in {str(dtype)[6:]}"
+            self._round_trip(size * torch.sign(self.z), f" at |z|{where}", dtype=dtype)
+            if onto_itself:
+                self._round_trip(size * torch.sign(self.x), f" at |x|{where}", dtype=dtype, backward=True)
 
-    def check_deepcopy(self) -> None:
-        again = copy.deepcopy(self.layer)
-        self.below("deepcopy", again(self.z, self.context)[0] - self.x, COPY)
+    def check_device(self) -> None:
+        with torch.device("meta"):  # where every tensor goes that is made without a device
+            found = (*self.layer(self.z, self.context), *self.layer.inverse(self.x, self.context))
+        self.equal("devices of the results", {t.device for t in found}, {self.z.device})
+
+    def check_copies(self) -> None:
+        self._check_copies(self.layer, lambda layer: layer(self.z, self.context)[0])
 
     def check_function_transforms(self) -> None:
         """`torch.func.vmap` over rows, and the gradient of each row in the parameters against that of the row alone."""
@@ -395,6 +406,29 @@ class _BijectionSuite(_Suite):
         expected = both(self.z, self.x, self.context)
         difference = torch.cat([(f - e).reshape(-1) for f, e in zip(found, expected, strict=True)])
         self.below("both directions compile", difference, 1e-10)
+
+    def _round_trip(
+        self, value: Tensor, where: str, *, dtype: torch.dtype = torch.float64, backward: bool = False
+    ) -> None:
+        """There and back again from `value`, a z, or an x if `backward`; the condition is that of float64."""
+        layer = self.layer if dtype == torch.float64 else copy.deepcopy(self.layer).to(dtype)
+        context = self.context.to(dtype) if self.context is not None else None
+        tolerance = self.tolerance if dtype == torch.float64 else ROUND_TRIP_32
+        names = ("inverse", "forward") if backward else ("forward", "inverse")
+        there, back = (getattr(layer, name) for name in names)
+        start = value.to(dtype)
+        with torch.no_grad():
+            end, log_det = there(start, context)
+            start_again, log_det_back = back(end, context)
+            end_again = there(start_again, context)[0]
+            exact = getattr(self.layer, names[0])(value, self.context)[0]
+        points = zip(names, (value, exact), strict=True)
+        first, second = (_norm(self._jacobians(getattr(self.layer, name), point)) for name, point in points)
+        condition = first * second
+        self.below(f"{names[1]} after {names[0]}{where}", _relative(start_again, start, condition), tolerance)
+        self.below(f"{names[0]} after {names[1]}{where}", _relative(end_again, end, condition), tolerance)
+        if dtype == torch.float64:
+            self.below(f"log-dets cancel{where}", _per_row(log_det + log_det_back) / condition, tolerance)
 
     def _jacobians(self, function: Callable[..., tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
         """Jacobians of events, `(n, numbers out, numbers in)`: each row from one backward pass of the batch's sum."""
@@ -511,10 +545,14 @@ class _FlowSuite(_Suite):
             found = {t.dtype for t in (x, log_prob, flow.log_prob(x, c), flow.sample(2, c))}
             self.equal(f"dtypes of a flow in {dtype}", found, {dtype})
 
-    def check_deepcopy(self) -> None:
-        again = copy.deepcopy(self.flow)
-        difference = again.log_prob(self.x, self.context) - self.flow.log_prob(self.x, self.context)
-        self.below("deepcopy", difference, COPY)
+    def check_device(self) -> None:
+        flow, c = self.flow, self.context
+        with torch.device("meta"):  # where every tensor goes that is made without a device
+            found = (flow.log_prob(self.x, c), flow.sample(3, c), *flow.rsample_and_log_prob(3, c))
+        self.equal("devices of the results", {t.device for t in found}, {self.x.device})
+
+    def check_copies(self) -> None:
+        self._check_copies(self.flow, lambda flow: flow.log_prob(self.x, self.context))
 
     def check_save(self) -> None:
         again = _saved_and_loaded(self.flow)

@@ -8,6 +8,7 @@ from torch import Tensor
 from pushforward.bases.base import Base
 from pushforward.bases.normal import LOG_SQRT_2PI
 from pushforward.nn import Parameters
+from pushforward.numerics import check_count, check_sizes
 
 
 class GaussianMixture(Base):
@@ -43,8 +44,8 @@ class GaussianMixture(Base):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
-        if components < 1:
-            raise ValueError(f"GaussianMixture: expected at least one component, got {components}")
+        check_sizes("GaussianMixture", features, context_features, hidden_features)
+        check_count("GaussianMixture", "components", components)
         self.features = features
         self.components = components
         self.spread = spread

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pushforward.bases.base import Base
 from pushforward.nn import Parameters
-from pushforward.numerics import sum_rightmost
+from pushforward.numerics import check_count, check_sizes, sum_rightmost
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -29,6 +29,8 @@ class StandardNormal(Base):
     def __init__(self, event_shape: int | Sequence[int]) -> None:
         super().__init__()
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        for size in self.event_shape:
+            check_count("StandardNormal", "every size of event_shape", size)
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
@@ -53,6 +55,7 @@ class DiagonalNormal(Base):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
+        check_sizes("DiagonalNormal", features, context_features, hidden_features)
         self.features = features
         self.event_shape = (features,)
         self.context_features = context_features

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pushforward.bases.base import Base
 from pushforward.nn import Parameters
+from pushforward.numerics import check_sizes
 
 
 class StudentT(Base):
@@ -37,6 +38,7 @@ class StudentT(Base):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        check_sizes("StudentT", features, context_features, hidden_features)
         if not df > 0:
             raise ValueError(f"StudentT: expected df > 0, got {df}")
         self.features = features

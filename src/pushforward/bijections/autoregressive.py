@@ -51,12 +51,9 @@ class MaskedAutoregressive(Bijection):
         activation: type[nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         self.transformer = transformer
         self.cheap = "neither" if transformer.cheap == "forward" else "inverse"
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
         self.activation = activation
         if sorted(self.order) != list(range(features)):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.distributions import constraints
+
+from pushforward.numerics import check_context, check_event, check_sizes
 
 Cheap = Literal["both", "forward", "inverse", "neither"]
 
@@ -17,7 +21,8 @@ class Bijection(nn.Module, ABC):
     To write one: call `super().__init__()`; set the attributes below that differ from their defaults; implement
     `forward` and `inverse`, each of which returns the value and the log-determinant of the map just applied, one
     number per event; let every batch shape pass; make the context optional and broadcast it; keep every constructor
-    argument as an attribute of the same name, so that `pushforward.save` can write it. A class without a closed form
+    argument as an attribute of the same name, so that `pushforward.save` can write it. Both methods then raise a
+    ValueError for events and contexts of another shape than these attributes say. A class without a closed form
     for one direction uses `pushforward.numerics.solve_increasing`. Then run `pushforward.testing.check_bijection`.
 
     A map whose x has another shape than its z overrides `forward_shape` and `inverse_shape`, and `data_dim` if the
@@ -36,6 +41,15 @@ class Bijection(nn.Module, ABC):
     event_dim: int = 1
     context_features: int = 0
     cheap: Cheap = "both"
+
+    features: int
+    hidden_features: tuple[int, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, checked in (("forward", _checked_forward), ("inverse", _checked_inverse)):
+            if name in vars(cls):
+                setattr(cls, name, checked(vars(cls)[name]))
 
     @abstractmethod
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -93,5 +107,38 @@ class Bijection(nn.Module, ABC):
         return Inverse(self)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Set what starts from data, given a batch `x` of shape `(n, *event)`, and return its z."""
+        """Set what starts from data and is new, given a batch `x` of shape `(n, *event)`, and return its z."""
         return self.inverse(x, context)[0]
+
+    def _set_sizes(self, features: int, context_features: int, hidden_features: Sequence[int]) -> None:
+        """Check and keep the sizes of a layer of vectors."""
+        check_sizes(type(self).__name__, features, context_features, hidden_features)
+        self.features = features
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+
+
+Direction = Callable[[Bijection, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def _checked_forward(direction: Direction) -> Direction:
+    @functools.wraps(direction)
+    def forward(self: Bijection, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        name = type(self).__name__
+        check_event(name, "z", z, self.event_shape, self.event_dim)
+        check_context(name, context, self.context_features)
+        return direction(self, z, context)
+
+    return forward
+
+
+def _checked_inverse(direction: Direction) -> Direction:
+    @functools.wraps(direction)
+    def inverse(self: Bijection, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        name = type(self).__name__
+        check_event(name, "x", x, self.data_shape, self.data_dim)
+        check_context(name, context, self.context_features)
+        return direction(self, x, context)
+
+    return inverse

@@ -54,18 +54,15 @@ class BlockAutoregressive(Bijection):
     def __init__(
         self,
         features: int,
-        hidden: Sequence[int] = (8, 8),
+        hidden: Sequence[int] = (32, 32),
         *,
         context_features: int = 0,
         hidden_features: Sequence[int] = (64, 64),
         order: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
+        self._set_sizes(features, context_features, hidden_features)
         self.hidden = tuple(hidden)
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import CausalTransformer
-from pushforward.numerics import broadcast_batch
+from pushforward.numerics import broadcast_batch, check_sizes
 from pushforward.transformers import Transformer
 
 
@@ -61,18 +61,19 @@ class TransformerAutoregressive(Bijection):
         self.transformer = transformer
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         self.event_dim = len(self.event_shape)
-        self.channels = channels
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
-        self.width = width
-        self.heads = heads
-        self.activation = activation
         if self.event_dim not in (1, 2) or min(self.event_shape) < 1:
             raise ValueError(
                 f"TransformerAutoregressive: expected an event shape (features,) or (tokens, channels), "
                 f"got {self.event_shape}"
             )
         size = self.event_shape[-1]
+        check_sizes("TransformerAutoregressive", size, context_features, hidden_features)
+        self.channels = channels
+        self.context_features = context_features
+        self.hidden_features = tuple(hidden_features)
+        self.width = width
+        self.heads = heads
+        self.activation = activation
         if self.event_dim == 2:
             self.per_token = size
             if channels not in (None, size):

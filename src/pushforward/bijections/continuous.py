@@ -74,17 +74,12 @@ class Continuous(Bijection):
         adjoint: bool = False,
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         check_method(solver, steps, rtol, atol, "Continuous")
-        if features < 1:
-            raise ValueError(f"Continuous: expected features >= 1, got {features}")
         if trace not in ("auto", "exact", "hutchinson"):
             raise ValueError(f"Continuous: expected trace 'auto', 'exact' or 'hutchinson', got {trace!r}")
         if noise not in ("rademacher", "gaussian"):
             raise ValueError(f"Continuous: expected noise 'rademacher' or 'gaussian', got {noise!r}")
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.velocity = Velocity(features, context_features, hidden_features) if velocity is None else velocity
         self.solver = solver
         self.steps = steps

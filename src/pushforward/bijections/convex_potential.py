@@ -52,10 +52,7 @@ class ConvexPotential(Bijection):
         min_curvature: float = 1e-2,
     ) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         self.min_curvature = min_curvature
         self.potential = ConvexMLP(
             features, self.hidden_features, context_features=context_features, min_curvature=min_curvature

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import MLP
-from pushforward.numerics import concatenate
+from pushforward.numerics import check_sizes, concatenate
 from pushforward.transformers import Transformer
 
 
@@ -53,7 +53,10 @@ class Coupling(Bijection):
         activation: type[nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
+        if isinstance(mask, Tensor) and mask.dim() != 1:
+            raise ValueError(f"Coupling: expected one truth value per feature, got a mask of shape {tuple(mask.shape)}")
         self.mask = tuple(bool(m) for m in mask)
+        check_sizes("Coupling", len(self.mask), context_features, hidden_features)
         self.transformer = transformer
         self.cheap = transformer.cheap
         self.context_features = context_features

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from pushforward.bijections.base import Bijection
@@ -11,6 +12,8 @@ from pushforward.transformers import Transformer
 
 class Elementwise(Bijection):
     """x_i = tau(z_i; h_i), with h_i constants or functions of the context.
+
+    `initialize` starts h from data where tau can do so, as the inverse of `Gaussianization` can.
 
     Args:
         transformer: the scalar map tau.
@@ -34,12 +37,9 @@ class Elementwise(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         self.transformer = transformer
         self.cheap = transformer.cheap
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         start = transformer.identity_params().expand(features, -1)
         self.params = Parameters([start], context_features, hidden_features)
 
@@ -50,3 +50,11 @@ class Elementwise(Bijection):
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, log_slope = self.transformer.inverse(x, *self.params(context))
         return z, log_slope.sum(-1)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        constants, start = self.params.constants, self.transformer.identity_params().repeat(self.features)
+        h = self.transformer.inv.params_for(x.reshape(-1, self.features))
+        if h is not None and torch.equal(constants, start.to(constants)):
+            self.params.set_(h)
+        return self.inverse(x, context)[0]

@@ -12,7 +12,7 @@ from pushforward.bijections.compose import _agreed, _cheap
 from pushforward.bijections.linear import LU
 from pushforward.bijections.parts import insert_dims
 from pushforward.nn import ConvNet
-from pushforward.numerics import broadcast_batch
+from pushforward.numerics import broadcast_batch, check_count
 from pushforward.transformers import Transformer
 
 Shape = tuple[int, ...]
@@ -212,6 +212,8 @@ class ImageCoupling(Bijection):
             )
         if bool(mask.all()) or not bool(mask.any()):
             raise ValueError("ImageCoupling: expected a mask with true and false entries, got only one kind")
+        check_count("ImageCoupling", "context_features", context_features, 0)
+        check_count("ImageCoupling", "hidden_channels", hidden_channels)
         self.transformer = transformer
         self.context_features = context_features
         self.hidden_channels = hidden_channels

@@ -30,7 +30,7 @@ class Permutation(Bijection):
     def __init__(self, indices: Sequence[int]) -> None:
         super().__init__()
         self.indices = tuple(int(i) for i in indices)
-        if sorted(self.indices) != list(range(len(self.indices))):
+        if not self.indices or sorted(self.indices) != list(range(len(self.indices))):
             raise ValueError(
                 f"Permutation: expected a permutation of 0, ..., {len(self.indices) - 1}, got {self.indices}"
             )
@@ -76,10 +76,7 @@ class LU(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         # One matrix holds both factors: L below the diagonal, the logarithm of U's diagonal on it, U above.
         self.params = Parameters(
             [torch.zeros(features, features), torch.zeros(features)], context_features, hidden_features
@@ -134,11 +131,8 @@ class Triangular(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
-        self.features = features
+        self._set_sizes(features, context_features, hidden_features)
         self.upper = upper
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         # The diagonal of the matrix holds the logarithms of T's.
         self.params = Parameters(
             [torch.zeros(features, features), torch.zeros(features)], context_features, hidden_features
@@ -193,14 +187,11 @@ class QR(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         reflections = features + features % 2 if reflections is None else reflections
         if reflections < 1:
             raise ValueError(f"QR: expected reflections >= 1, got {reflections}")
-        self.features = features
         self.reflections = reflections
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         # One matrix holds R, the logarithm of its diagonal on the diagonal.
         start = [torch.zeros(features, features), torch.zeros(features), paired_vectors(reflections, features)]
         self.params = Parameters(start, context_features, hidden_features)
@@ -246,10 +237,7 @@ class MatrixExponential(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         self.params = Parameters(
             [torch.zeros(features, features), torch.zeros(features)], context_features, hidden_features
         )

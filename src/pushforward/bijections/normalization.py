@@ -58,7 +58,8 @@ class Standardize(Bijection):
 class ActNorm(Bijection):
     """x = b + exp(s) z, learnable, started by `initialize` so that z has mean 0 and standard deviation 1.
 
-    `pushforward.train` calls `initialize` on its first batch. Until then the map is the identity.
+    `pushforward.train` calls `initialize` on its first batch. Until then the map is the identity; once it is started or
+    trained, `initialize` leaves it as it is.
 
     Args:
         features: size of the event.
@@ -78,10 +79,7 @@ class ActNorm(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         self.params = Parameters([torch.zeros(features), torch.zeros(features)], context_features, hidden_features)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -96,9 +94,10 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        rows = x.reshape(-1, self.features)
-        scale = rows.std(0, correction=0)
-        self.params.set_(rows.mean(0), torch.where(scale > 0, scale, 1).log())
+        if not bool(self.params.constants.any()):
+            rows = x.reshape(-1, self.features)
+            scale = rows.std(0, correction=0)
+            self.params.set_(rows.mean(0), torch.where(scale > 0, scale, 1).log())
         return self.inverse(x, context)[0]
 
 
@@ -147,14 +146,11 @@ class BatchNorm(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         if not (0 < momentum <= 1 and eps > 0):
             raise ValueError(f"BatchNorm: expected 0 < momentum <= 1 and eps > 0, got momentum={momentum}, eps={eps}")
-        self.features = features
         self.momentum = momentum
         self.eps = eps
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.params = Parameters([torch.zeros(features), torch.zeros(features)], context_features, hidden_features)
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))

@@ -45,13 +45,10 @@ class Householder(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         if reflections < 1:
             raise ValueError(f"Householder: expected reflections >= 1, got {reflections}")
-        self.features = features
         self.reflections = reflections
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.params = Parameters([paired_vectors(reflections, features)], context_features, hidden_features)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -102,13 +99,10 @@ class Orthogonal(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         if kind not in ("cayley", "exponential"):
             raise ValueError(f"Orthogonal: expected kind 'cayley' or 'exponential', got {kind!r}")
-        self.features = features
         self.kind = kind
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.params = Parameters([torch.zeros(features, features)], context_features, hidden_features)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

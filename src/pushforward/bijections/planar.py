@@ -38,10 +38,7 @@ class Planar(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         w = torch.randn(features) / features**0.5
         self.params = Parameters([torch.zeros(features), w, torch.zeros(())], context_features, hidden_features)
 
@@ -89,10 +86,7 @@ class Radial(Bijection):
 
     def __init__(self, features: int, *, context_features: int = 0, hidden_features: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
+        self._set_sizes(features, context_features, hidden_features)
         start = [torch.randn(features), torch.zeros(()), torch.zeros(())]
         self.params = Parameters(start, context_features, hidden_features)
 

@@ -60,14 +60,11 @@ class Residual(Bijection):
         log_det: Literal["auto", "exact", "estimate"] = "auto",
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         if not 0 < lipschitz < 1:
             raise ValueError(f"Residual: expected 0 < lipschitz < 1, got {lipschitz}")
         if log_det not in ("auto", "exact", "estimate"):
             raise ValueError(f"Residual: expected log_det 'auto', 'exact' or 'estimate', got {log_det!r}")
-        self.features = features
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         self.lipschitz = lipschitz
         self.log_det = log_det
         self.network = LipschitzMLP(

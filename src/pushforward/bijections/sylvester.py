@@ -26,7 +26,8 @@ class Sylvester(Bijection):
         m: number of columns; by default as many as features.
         kind: how Q is made: "orthogonal", by orthonormalising the columns of a matrix; "householder", the first
             columns of a product of reflections; "triangular", the first features, not learnt.
-        reflections: how many, for kind "householder"; by default m, which reach every Q.
+        reflections: how many, for kind "householder"; by default m, which reach every Q, or with as many columns as
+            features every Q of one sign of the determinant.
         reverse: for kind "triangular", count the features from the last; for every other layer of a chain.
         context_features: size of the context.
         hidden_features: widths of the network that makes Q, the triangles and b from the context.
@@ -60,6 +61,7 @@ class Sylvester(Bijection):
         hidden_features: Sequence[int] = (64, 64),
     ) -> None:
         super().__init__()
+        self._set_sizes(features, context_features, hidden_features)
         m = features if m is None else m
         if not 1 <= m <= features:
             raise ValueError(f"Sylvester: expected 1 <= m <= features = {features}, got {m}")
@@ -71,14 +73,10 @@ class Sylvester(Bijection):
             )
         if reverse and kind != "triangular":
             raise ValueError(f"Sylvester: expected reverse=True for kind 'triangular' alone, got kind {kind!r}")
-        self.features = features
         self.m = m
         self.kind = kind
         self.reflections = reflections
         self.reverse = reverse
-        self.event_shape = (features,)
-        self.context_features = context_features
-        self.hidden_features = tuple(hidden_features)
         # One matrix holds both triangles: R above the diagonal, the other transposed below, and on the diagonal what
         # makes the product of theirs. A sign may move between the two, so that the other's diagonal is positive.
         start = [torch.randn(m, m).tril(-1) / m**0.5, torch.zeros(m), torch.zeros(m)]

@@ -13,7 +13,8 @@ class StudentTail(Bijection):
     r"""$x_i = \mathrm{sign}(z_i) \sqrt{\nu_i (e^{z_i^2 / \nu_i} - 1)}$: a standard normal z gets the tails of a
     Student-t of $\nu_i$ degrees of freedom, and nearly its body.
 
-    The slope at 0 is 1. Learnable tails are those of the transformer `TailTransform`.
+    The slope at 0 is 1; x overflows where $z^2 / \nu$ reaches 700 (88 in float32). Learnable tails are those of the
+    transformer `TailTransform`.
 
     Args:
         df: $\nu$, positive, shape `(features,)`; infinite leaves the coordinate as it is.

@@ -71,7 +71,7 @@ def run(
             f"{name:12s} {found['kl']:10.4f} {found['kl_error']:7.4f} {found['parameters']:11d} {found['seconds']:8.1f}"
         )
     if "householder" in names:
-        lines.append("householder reflects and rotates: of a round base it can make nothing but a round density")
+        lines.append("householder turns the axes of a normal base: it can make nothing but a normal density")
     return Outcome(lines, metrics, out)
 
 

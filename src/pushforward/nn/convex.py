@@ -1,5 +1,6 @@
 """Networks that are convex in their input."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -10,12 +11,16 @@ from torch import Tensor, nn
 
 from pushforward.nn.parameters import Parameters
 
+STEEPNESS = 3.0  # of the units at the start
+VOLUME = 0.03  # sum of w at the start
+
 
 class ConvexMLP(nn.Module):
     r"""$F(z) = \frac12\sum_i\alpha_i z_i^2 + l \cdot z + w \cdot u_K$, strongly convex in z for every context.
 
-    The layers are $u_k = \varphi(P_k u_{k-1} + A_k z + b_k)$ with the softplus $\varphi$, $P_k > 0$, $w > 0$ and
-    $\alpha$ above `min_curvature`. The context enters by $\alpha$, $l$, $w$ and $b_k$. Starts near $|z|^2 / 2$.
+    The layers are $u_k = \varphi(P_k u_{k-1} + A_k z + b_k)$ with the softplus $\varphi$, $P_k \ge 0$, $w \ge 0$ and
+    $\alpha$ above `min_curvature`. The context enters by $\alpha$, $l$, $w$ and $b_k$. Starts near $|z|^2 / 2$, with
+    bends across all of a standardised z, steep but hardly heard.
 
     Args:
         in_features: size of z.
@@ -54,19 +59,18 @@ class ConvexMLP(nn.Module):
         self.context_features = context_features
         self.min_curvature = min_curvature
         self.inputs = nn.ModuleList([nn.Linear(in_features, n, bias=False) for n in self.hidden_features])
-        # Unconstrained P_k, which start as averages.
+        for layer in self.inputs:
+            nn.init.normal_(cast(Tensor, layer.weight), std=STEEPNESS / math.sqrt(in_features))
+        # Roots of the P_k, which start as averages, and of w: where a softplus makes small numbers, they grow slowly.
         self.between = nn.ParameterList(
-            [
-                torch.full((m, n), _inverse_softplus(1 / n)) + 0.1 * torch.randn(m, n)
-                for n, m in zip(self.hidden_features, self.hidden_features[1:], strict=False)
-            ]
+            [(1 + 0.1 * torch.randn(m, n)) / math.sqrt(n) for n, m in itertools.pairwise(self.hidden_features)]
         )
         self.coefficients_of = Parameters(
             [
                 torch.full((in_features,), _inverse_softplus(1 - min_curvature)),
                 torch.zeros(in_features),
-                torch.full((self.hidden_features[-1],), _inverse_softplus(1e-2)),
-                *(torch.randn(n) for n in self.hidden_features),
+                torch.full((self.hidden_features[-1],), math.sqrt(VOLUME / self.hidden_features[-1])),
+                *(STEEPNESS * torch.randn(n) for n in self.hidden_features),
             ],
             context_features,
             self.hidden_features,
@@ -83,7 +87,7 @@ class ConvexMLP(nn.Module):
         """What does not depend on z: [alpha, l, w, b_1, ..., b_K] and [P_2, ..., P_K]."""
         curvature, linear, output, *biases = self.coefficients_of(context)
         curvature = self.min_curvature + F.softplus(curvature)
-        return [curvature, linear, F.softplus(output), *biases], [F.softplus(p) for p in self.between]
+        return [curvature, linear, output.square(), *biases], [p.square() for p in self.between]
 
     def derivatives(self, z: Tensor, coefficients: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, Tensor]:
         """Gradient, `(*batch, in_features)`, and Hessian, `(*batch, in_features, in_features)`, of F at `z`."""

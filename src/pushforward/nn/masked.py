@@ -55,8 +55,15 @@ class MaskedMLP(nn.Module):
         degrees.append(torch.arange(features).repeat_interleave(out_features))
         self.layers = nn.ModuleList()
         for i, (before, after) in enumerate(itertools.pairwise(degrees)):
-            self.layers.append(nn.Linear(len(before), len(after)))
-            self.register_buffer(f"mask_{i}", (after[:, None] >= before).float(), persistent=False)
+            mask = (after[:, None] >= before).float()
+            layer = nn.Linear(len(before), len(after))
+            # torch starts weights for the size of the whole layer before; a unit may see but few of it.
+            gain = (len(before) / mask.sum(-1).clamp_min(1.0)).sqrt()
+            with torch.no_grad():
+                layer.weight.mul_(gain.unsqueeze(-1))
+                layer.bias.mul_(gain)
+            self.layers.append(layer)
+            self.register_buffer(f"mask_{i}", mask, persistent=False)
         # known[l][i]: how many units of hidden layer l see at most i inputs.
         self.known = [[int((d <= i).sum()) for i in range(features)] for d in degrees[1:-1]]
 

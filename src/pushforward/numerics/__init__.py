@@ -14,7 +14,17 @@ from pushforward.numerics.ode import SolverError, solve_ode
 from pushforward.numerics.quadrature import gauss_legendre
 from pushforward.numerics.root_finding import InversionWarning, solve_increasing, solve_rows, solve_system
 from pushforward.numerics.series import log_det_series
-from pushforward.numerics.shapes import broadcast_batch, concatenate, floating, sum_rightmost, unaliased
+from pushforward.numerics.shapes import (
+    broadcast_batch,
+    check_context,
+    check_count,
+    check_event,
+    check_sizes,
+    concatenate,
+    floating,
+    sum_rightmost,
+    unaliased,
+)
 from pushforward.numerics.trace import exact_trace, hutchinson_trace, probe
 
 __all__ = [
@@ -22,6 +32,10 @@ __all__ = [
     "SolverError",
     "broadcast_batch",
     "cayley",
+    "check_context",
+    "check_count",
+    "check_event",
+    "check_sizes",
     "concatenate",
     "exact_trace",
     "expm1_ratio",

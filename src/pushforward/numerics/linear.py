@@ -13,6 +13,8 @@ def multiply(matrix: Tensor, rows: Tensor) -> Tensor:
 
 def solve_triangular(matrix: Tensor, rows: Tensor, *, upper: bool, unitriangular: bool = False) -> Tensor:
     """The z of A z = x for each row x, with A, `(*batch, n, n)`, triangular; under one matrix, a single solve."""
+    if torch.promote_types(matrix.dtype, rows.dtype) != matrix.dtype:
+        raise ValueError(f"expected rows of the matrix's dtype {matrix.dtype}, got {rows.dtype}")  # torch would round
     one = matrix.dim() == 2
     right: Tensor = rows.reshape(-1, rows.shape[-1]) if one else rows.unsqueeze(-2)
     right = torch.linalg.solve_triangular(matrix.mT, right, upper=not upper, left=False, unitriangular=unitriangular)

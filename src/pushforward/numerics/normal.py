@@ -48,7 +48,8 @@ def log_ndtri(log_p: Tensor) -> Tensor:
 
 
 def _newton(x: Tensor, y: Tensor) -> Tensor:
-    """One step towards log Phi(x) = y."""
-    value = log_ndtr(x)
-    log_slope = -0.5 * (x.square() + LOG_2PI) - value
-    return x - (value - y) * (-log_slope).exp()
+    """One step towards log Phi(x) = y from x < 0; the slope as a ratio in which no large numbers cancel."""
+    a = -math.sqrt(0.5) * x
+    scaled: Tensor = torch.special.erfcx(a)
+    value = (0.5 * scaled).log() - a.square()
+    return x - (value - y) * math.sqrt(0.5 * math.pi) * scaled

@@ -1,6 +1,7 @@
-"""Broadcasting of batches: every tensor is sample_shape + batch_shape + event_shape."""
+"""Sizes and shapes: every tensor is sample_shape + batch_shape + event_shape."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -38,3 +39,41 @@ def concatenate(x: Tensor, context: Tensor | None) -> Tensor:
 def unaliased(parts: Sequence[Tensor]) -> list[Tensor]:
     """Views of one tensor as tensors of their own, under compilation: loops may not close over two views of one."""
     return [part.clone() for part in parts] if torch.compiler.is_compiling() else list(parts)
+
+
+def check_count(owner: str, name: str, value: object, least: int = 1) -> None:
+    """Raise a ValueError for a number of things that is no integer or too small."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{owner}: expected {name}, an integer >= {least}, got {value!r}")
+
+
+def check_sizes(owner: str, features: int, context_features: int = 0, hidden_features: Sequence[int] = ()) -> None:
+    """Raise a ValueError for sizes that no layer can have."""
+    check_count(owner, "features", features)
+    check_count(owner, "context_features", context_features, 0)
+    if not isinstance(hidden_features, Sequence):
+        raise ValueError(f"{owner}: expected hidden_features, a sequence of widths, got {hidden_features!r}")
+    for width in hidden_features:
+        check_count(owner, "every width of hidden_features", width)
+
+
+def check_event(owner: str, name: str, value: Tensor, shape: tuple[int, ...] | None, dims: int = 0) -> None:
+    """Raise a ValueError for a value of another trailing shape, or of too few dimensions where any shape will do."""
+    found = tuple(value.shape)
+    if shape is None and len(found) < dims:
+        raise ValueError(f"{owner}: expected {name} of at least {dims} dimensions, got shape {found}")
+    if shape and found[-len(shape) :] != shape:
+        raise ValueError(f"{owner}: expected {name} with trailing shape {shape}, got {found}")
+
+
+def check_context(owner: str, context: Tensor | None, context_features: int) -> None:
+    """Raise a ValueError for a context that is missing, not wanted or of another size."""
+    if context is None:
+        if context_features:
+            raise ValueError(f"{owner}: expected a context of shape (*batch, {context_features}), got none")
+    elif not context_features:
+        raise ValueError(f"{owner}: got a context of shape {tuple(context.shape)}, but it takes none")
+    elif context.shape[-1:] != (context_features,):
+        raise ValueError(
+            f"{owner}: expected a context with trailing shape ({context_features},), got {tuple(context.shape)}"
+        )

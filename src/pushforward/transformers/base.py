@@ -49,6 +49,11 @@ class Transformer(nn.Module, ABC):
         """The h, shape `(num_params,)`, at which the map is the identity, or nearest to it."""
         return torch.zeros(self.num_params)
 
+    def params_for(self, z: Tensor) -> Tensor | None:
+        """The h, `(features, num_params)`, at which `forward` makes the columns of z, `(n, features)`, about standard
+        normal; `None` if there is no quick one."""
+        return None
+
     @property
     def inv(self) -> Transformer:
         """The same map read backwards."""

@@ -1,14 +1,15 @@
 """The map that makes a mixture of normals normal."""
 
-import math
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pushforward.numerics import log_ndtr, log_ndtri
 from pushforward.transformers.affine import soft_clamp
 from pushforward.transformers.base import NumericalTransformer
 from pushforward.transformers.sigmoidal import spread
+
+LEAST_WIDTH = 0.01  # of a component that starts from data, as a share of their standard deviation
 
 
 class Gaussianization(NumericalTransformer):
@@ -18,7 +19,8 @@ class Gaussianization(NumericalTransformer):
     tail, so that the map is onto and accurate however far out. `identity_params` spreads the means from -1/2 to 1/2, so
     that the components can part, with scales that keep the variance 1: nearly the identity.
 
-    Put its `.inv` where data are to become normal in closed form.
+    Put its `.inv` where data are to become normal in closed form; `params_for` puts a component at each of K quantiles
+    of the data, as wide as the distance to its neighbours.
 
     Args:
         components: K, the number of normals.
@@ -66,9 +68,22 @@ class Gaussianization(NumericalTransformer):
 
     def identity_params(self) -> Tensor:
         means = spread(self.components)
-        log_scale = 0.5 * math.log1p(-means.square().mean().item())
-        raw = self.log_scale_bound * math.atanh(max(log_scale / self.log_scale_bound, -0.99))
-        return torch.cat([torch.zeros_like(means), means, torch.full_like(means, raw)])
+        log_scales = 0.5 * (1 - means.square().mean()).log().expand(means.shape)
+        return torch.cat([torch.zeros_like(means), means, self._unclamped(log_scales)])
+
+    def params_for(self, z: Tensor) -> Tensor:
+        K = self.components
+        size = z.std(0, correction=0).unsqueeze(-1)
+        size = torch.where(size > 0, size, 1)
+        quantiles = (torch.arange(K, device=z.device) + 0.5) / K
+        means = z.sort(0).values[(quantiles * len(z)).long()].mT
+        gaps = F.pad(means.diff(dim=-1), (1, 1), mode="replicate") if K > 1 else size.expand(-1, 2)
+        widths = torch.maximum(0.5 * (gaps[:, 1:] + gaps[:, :-1]), LEAST_WIDTH * size)
+        return torch.cat([torch.zeros_like(means), means, self._unclamped(widths.log())], dim=-1)
+
+    def _unclamped(self, log_scales: Tensor) -> Tensor:
+        """What is softly clamped to `log_scales`, or near it where that would be infinite."""
+        return self.log_scale_bound * (log_scales / self.log_scale_bound).clamp(-0.99, 0.99).atanh()
 
     def _parts(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_weights, means, log_scales = h.unflatten(-1, (3, self.components)).unbind(-2)
