@@ -75,7 +75,7 @@ HUGE = f"{NO_IDENTITY}; values of size exp(lambda z^2 / 2) decide over lambda"
 HEAVY: dict[str, dict[str, Any]] = {
     "Elementwise": {"start": None, "reason": NO_IDENTITY},
     "Coupling": {"start": None, "reason": HUGE, "options": {"tail": 8.0}},
-    "MaskedAutoregressive": {"start": None, "reason": HUGE, "options": {"tail": 4.0}},
+    "MaskedAutoregressive": {"start": None, "reason": HUGE, "options": {"tail": 4.0, "tail32": 2.0}},
 }
 
 

@@ -65,7 +65,7 @@ def test_bnaf_learns_two_modes() -> None:
     torch.manual_seed(0)
     side = torch.randint(2, (2000, 1)) * 2.0 - 1
     x = 2 * side + 0.5 * torch.randn(2000, 1)
-    flow = pf.bnaf(1, layers=1)
+    flow = pf.bnaf(1, layers=1, hidden=(8, 8))
     pf.train(pf.MaximumLikelihood(flow), x, max_steps=600, learning_rate=1e-2, progress=False)
     truth = (
         torch.distributions.Normal(torch.tensor([-2.0, 2.0]), 0.5).log_prob(x).logsumexp(-1) - torch.tensor(2.0).log()

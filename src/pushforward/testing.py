@@ -27,6 +27,7 @@ BATCH_SHAPES = [(), (7,), (5, 7), (0,)]
 TAIL = 30.0
 ROUND_TRIP = 1e-12
 ROUND_TRIP_32 = 1e-4
+CANCEL = 1e-9  # log-determinants, which depend on the point that the round trip ends at
 COPY = 1e-12  # a matrix product may round otherwise at another place in memory
 
 
@@ -428,7 +429,7 @@ class _BijectionSuite(_Suite):
         self.below(f"{names[1]} after {names[0]}{where}", _relative(start_again, start, condition), tolerance)
         self.below(f"{names[0]} after {names[1]}{where}", _relative(end_again, end, condition), tolerance)
         if dtype == torch.float64:
-            self.below(f"log-dets cancel{where}", _per_row(log_det + log_det_back) / condition, tolerance)
+            self.below(f"log-dets cancel{where}", _per_row(log_det + log_det_back) / condition, CANCEL)
 
     def _jacobians(self, function: Callable[..., tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
         """Jacobians of events, `(n, numbers out, numbers in)`: each row from one backward pass of the batch's sum."""
