@@ -59,7 +59,7 @@ def test_biject_to_agrees_with_torch(name: str) -> None:
 
 
 def test_every_kind_that_torch_can_do_is_among_them() -> None:
-    for kind in biject_to._registry:
+    for kind in (kind for kind in biject_to._registry if kind.__module__.startswith("torch.")):
         assert any(isinstance(constraint, kind) for constraint in CONSTRAINTS.values()), kind
 
 

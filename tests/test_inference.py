@@ -296,7 +296,8 @@ class TestBudget:
             return -0.5 * (x * x).sum() * float(x[0] == x[0])  # of one point alone, which vmap cannot map either
 
         fit = pf.fit_to_log_density(log_density, 3, max_seconds=3.0, progress=False)
-        assert fit.seconds < 5.0
+        # So many fit into the time, and some thousands are made in any case; without a budget it were over 100,000.
+        assert fit.evaluations < 3.0 / 1e-4 + 6000
         assert fit.verdict == "good", fit.report
 
 

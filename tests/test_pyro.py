@@ -371,8 +371,8 @@ class TestFlowGuide:
 
         guide = FlowGuide(poutine.block(model, hide=["k"]))
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), TraceEnum_ELBO(max_plate_nesting=1))
-        losses = [svi.step(x) for _ in range(60)]
-        assert losses[-1] < losses[0] - 20
+        losses = torch.tensor([svi.step(x) for _ in range(150)])
+        assert losses[-20:].median() < losses[:10].median() - 20
 
     def test_sequential_plates(self) -> None:
         def model() -> None:

@@ -30,6 +30,7 @@ class Gaussianization(NumericalTransformer):
         Meng et al., Gaussianization Flows, 2020, arXiv 2003.01941.
 
     Example:
+        >>> import math
         >>> transformer = Gaussianization(components=1)
         >>> h = torch.tensor([0.0, 1.0, math.log(2.0)])  # one normal: an affine map, here but for the soft clamp
         >>> x, log_slope = transformer(torch.tensor([-1.0, 1.0, 31.0]), h)
