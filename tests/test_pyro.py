@@ -364,15 +364,17 @@ class TestFlowGuide:
         def model(x: Tensor) -> None:
             weight = pyro.sample("weight", dist.Dirichlet(torch.ones(2)))
             with pyro.plate("components", 2):
-                mean = pyro.sample("mean", dist.Normal(0.0, 5.0))
+                mean = pyro.sample("mean", dist.Normal(torch.tensor([-1.0, 1.0]), 3.0))
             with pyro.plate("rows", len(x)):
                 k = pyro.sample("k", dist.Categorical(weight))
                 pyro.sample("x", dist.Normal(mean[k], 1.0), obs=x)
 
         guide = FlowGuide(poutine.block(model, hide=["k"]))
-        svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), TraceEnum_ELBO(max_plate_nesting=1))
-        losses = torch.tensor([svi.step(x) for _ in range(150)])
-        assert losses[-20:].median() < losses[:10].median() - 20
+        svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
+        losses = torch.tensor([svi.step(x) for _ in range(200)])
+        assert losses[-20:].median() < losses[:10].median() - 5
+        mean = guide.median()["mean"]
+        assert (mean - torch.tensor([-3.0, 3.0])).abs().max() < 0.7
 
     def test_sequential_plates(self) -> None:
         def model() -> None:
