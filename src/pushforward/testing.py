@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
 from torch.distributions import constraints
 from torch.func import functional_call, grad, vmap
 
@@ -439,20 +440,27 @@ class _BijectionSuite(_Suite):
         return torch.stack(rows, dim=1).reshape(len(value), len(rows), -1)
 
     def _agrees(
-        self, name: str, check: Callable[..., bool], function: Callable[..., object], point: tuple[Tensor, ...]
+        self,
+        name: str,
+        check: Callable[..., bool],
+        function: Callable[..., tuple[Tensor, Tensor]],
+        point: tuple[Tensor, ...],
     ) -> None:
         # Context and parameters as one vector: the cost of the check grows with the number of its inputs.
         value, *rest = point
         sizes = [t.numel() for t in rest]
         packed = [torch.cat([t.detach().reshape(-1) for t in rest]).requires_grad_()] if rest else []
 
-        def unpacked(value: Tensor, *packed: Tensor) -> object:
+        def unpacked(value: Tensor, *packed: Tensor) -> tuple[Tensor, ...]:
             parts = packed[0].split(sizes) if packed else ()
-            return function(value, *(part.view_as(t) for part, t in zip(parts, rest, strict=True)))
+            results = function(value, *(part.view_as(t) for part, t in zip(parts, rest, strict=True)))
+            # Results without a graph would not be looked at, also where it is missing by mistake.
+            zero = 0 * (value.sum() + sum(part.sum() for part in packed))
+            return tuple(result + zero for result in results)
 
         try:
             check(unpacked, (value, *packed), fast_mode=True, atol=1e-6, rtol=1e-4, nondet_tol=1e-12)
-        except torch.autograd.gradcheck.GradcheckError as error:  # type: ignore[attr-defined]
+        except GradcheckError as error:
             self.checks.append(Check(name, "agreement with finite differences", str(error), False))
         else:
             self.checks.append(Check(name, "agreement with finite differences", "agreement", True))
