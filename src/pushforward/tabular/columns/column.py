@@ -115,15 +115,6 @@ class Column:
             refuse(self.name, f"{expected}, got {value if self.levels is None else self.levels[value]!r}", row)
 
 
-def same(values: NDArray[np.generic], level: NDArray[np.generic] | float, eps: float) -> NDArray[np.bool_]:
-    """Whether numbers are equal up to the relative precision of floating point numbers."""
-    close: NDArray[np.bool_] = values == level
-    if eps:
-        a, b = values.astype(np.float64), np.asarray(level, dtype=np.float64)
-        close = close | (np.abs(a - b) <= 4 * eps * np.abs(b))
-    return close
-
-
 def eps_of(dtype: str) -> float:
     """The relative precision of a floating dtype; 0 of any other."""
     return float(np.finfo(dtype).eps) if dtype.startswith("float") else 0.0

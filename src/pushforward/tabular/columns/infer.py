@@ -31,7 +31,7 @@ def infer_kind(column: Column) -> Kind:
     3. Two different numbers in ten rows or more, or at most 32, each in 20 rows or more: ordered. Then none is rare, so
        that there hardly is one that was not seen.
     4. Whole numbers: integer.
-    5. Numbers above 0, besides atoms at 0 or above, whose logarithms are more symmetric (see `logarithm_helps`): positive.
+    5. Numbers above 0, besides atoms at 0 or above, with more symmetric logarithms (see `logarithm_helps`): positive.
     6. Other numbers: real. Bounds and angles are never guessed.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pushforward.tabular.columns.base import Coordinates, Kind
-from pushforward.tabular.columns.column import Column, Name, Scalar, eps_of, refuse, same
+from pushforward.tabular.columns.column import Column, Name, Scalar, eps_of, refuse
 
 MOST_LEVELS = 1000
 
@@ -108,8 +108,8 @@ class Levels(Kind):
         above = order[np.searchsorted(values[order], column.values).clip(max=len(levels) - 1)]
         below = order[(np.searchsorted(values[order], column.values) - 1).clip(0)]
         eps = max(column.eps, eps_of(self.dtype))
-        found = np.where(same(column.values, values[above], eps), above, -1)
-        return np.where(same(column.values, values[below], eps), below, found)
+        found = np.where(_same(column.values, values[above], eps), above, -1)
+        return np.where(_same(column.values, values[below], eps), below, found)
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,15 @@ class Constant(Levels):
         if self.levels is None:
             return "constant"
         return f"constant: {_listed(self.levels)}" if self.levels else "always missing"
+
+
+def _same(values: NDArray[np.generic], levels: NDArray[np.generic], eps: float) -> NDArray[np.bool_]:
+    """Whether numbers are equal up to the relative precision of floating point numbers."""
+    close: NDArray[np.bool_] = values == levels
+    if eps:
+        a, b = values.astype(np.float64), levels.astype(np.float64)
+        close = close | (np.abs(a - b) <= 4 * eps * np.abs(b))
+    return close
 
 
 def _sample(levels: Sequence[Scalar], most: int = 5) -> str:

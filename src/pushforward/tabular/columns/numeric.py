@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pushforward.numerics.normal import LOG_2PI
 from pushforward.tabular.columns.base import Coordinates, Kind
-from pushforward.tabular.columns.column import WHOLE_BELOW, Column, Name, eps_of, refuse, same
+from pushforward.tabular.columns.column import WHOLE_BELOW, Column, Name, eps_of, refuse
 from pushforward.tabular.columns.maps import from_line, to_line
 from pushforward.tabular.columns.repeats import Grid, find_atoms, find_grid, given_grid, logarithm_helps, whole_grid
 
@@ -96,15 +96,11 @@ class Numeric(Kind):
     def encode(self, column: Column, generator: torch.Generator | None = None) -> Coordinates:
         self._check_missing(column)
         x = self._numbers(column)
-        state = np.zeros(len(x), dtype=np.int64)
-        eps = max(column.eps, eps_of(self.dtype))
-        for i, atom in enumerate(self.atoms, 1):
-            state[same(x, atom, eps)] = i
-        state[column.missing] = self.states - 1
+        state = self._state(x, column)
 
         t, log_slope = self._to_line(self._dequantize(x, generator))
         inside = torch.from_numpy(self._admits(x))
-        u = (t - self.loc) / self.scale
+        u = (0.5 * t - 0.5 * self.loc) / (0.5 * self.scale)  # halves, since the difference may overflow
         log_jacobian = torch.where(inside, log_slope - math.log(self.scale), -torch.inf)
         if self.states > 1:
             ordinary = torch.from_numpy(state == 0)
@@ -112,6 +108,16 @@ class Numeric(Kind):
             u = torch.where(ordinary, u, noise)
             log_jacobian = torch.where(ordinary, log_jacobian, 0.5 * (noise.square() + LOG_2PI))
         return Coordinates(torch.from_numpy(state), u, log_jacobian)
+
+    def _state(self, x: Floats, column: Column) -> NDArray[np.int64]:
+        state = np.zeros(len(x), dtype=np.int64)
+        coarsest = max("float64", self.dtype, column.values.dtype.name, key=eps_of)
+        with np.errstate(over="ignore"):
+            x = x.astype(coarsest)
+        for i, atom in enumerate(self.atoms, 1):
+            state[x == np.array(atom).astype(coarsest)] = i
+        state[column.missing] = self.states - 1
+        return state
 
     def decode(self, name: Name, state: Tensor, u: Tensor | None) -> Column:
         assert u is not None

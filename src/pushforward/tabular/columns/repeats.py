@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 MOST_ATOMS = 4
 ATOM_SHARE, ATOM_FACTOR = 0.01, 10
 REPEATED = 0.05
+OFTEN = 3
 SKEWED = 0.2  # (1.5 - 1) / (1.5 + 1)
 SPARSE = 20  # a grid is finer than the tenth percentile of the gaps by no more than this
 LOOSE = 0.1  # steps by which a value may be off its grid
@@ -17,7 +18,10 @@ ENOUGH_FOR_A_DIVISOR = 8
 
 
 class Grid(NamedTuple):
-    """The numbers origin + k step for whole k, rounded to `decimals` where that is known, each within a cell."""
+    """The numbers origin + k step for whole k, rounded to `decimals` where that is known, each within a cell.
+
+    Beyond 2^52 steps, where float64 is coarser than the grid, every number is its own cell.
+    """
 
     step: float
     origin: float
@@ -25,13 +29,20 @@ class Grid(NamedTuple):
 
     def number(self, y: NDArray[np.float64], below: float) -> NDArray[np.float64]:
         """The number in whose cell y lies; `below` is the part of a cell that lies below its number."""
-        number: NDArray[np.float64] = self.origin + np.floor((y - self.origin) / self.step + below) * self.step
-        return number if self.decimals is None else np.round(number, self.decimals)
+        number = self.origin + self._place(y, below) * self.step
+        return np.where(self._resolves(y), number if self.decimals is None else number.round(self.decimals), y)
 
     def lower_end(self, y: NDArray[np.float64], below: float) -> NDArray[np.float64]:
         """The lower end of the cell in which y lies."""
-        end: NDArray[np.float64] = self.origin + (np.floor((y - self.origin) / self.step + below) - below) * self.step
-        return end
+        return np.where(self._resolves(y), self.origin + (self._place(y, below) - below) * self.step, y)
+
+    def _resolves(self, y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        resolved: NDArray[np.bool_] = np.abs(y) * 2.0**-52 < self.step
+        return resolved
+
+    def _place(self, y: NDArray[np.float64], below: float) -> NDArray[np.float64]:
+        place: NDArray[np.float64] = np.floor((np.where(self._resolves(y), y, 0.0) - self.origin) / self.step + below)
+        return place
 
 
 def find_atoms(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -52,16 +63,16 @@ def find_atoms(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArra
 def find_grid(values: NDArray[np.float64], counts: NDArray[np.int64], eps: float) -> Grid | None:
     """The grid of values that repeat; `None` if fewer than one in twenty entries repeats another.
 
-    It is a grid of decimals if all values have few; or that of the smallest gap, if all gaps are nearly multiples of it,
-    as those of decimals that were shifted and scaled; or else one as wide as the tenth percentile of the gaps, each cell
-    of which may hold several values.
+    It is a grid of decimals if all values have few; or that of the smallest gap, if all gaps are nearly multiples of
+    it, as those of decimals that were shifted and scaled. Otherwise values that occur three times and more on average
+    get one as wide as the tenth percentile of the gaps, each cell of which may hold several values.
 
     Args:
         values: distinct, in increasing order.
         counts: how often each occurs.
         eps: relative precision of the values.
     """
-    if len(values) < 2 or 1 - len(values) / counts.sum() <= REPEATED:
+    if len(values) < 2 or 1 - 1 / counts.mean() <= REPEATED:
         return None
     gaps = np.diff(values)
     real_gaps = gaps[gaps > 1e-9 * (values[-1] - values[0])]  # others come from rounding errors
@@ -70,13 +81,11 @@ def find_grid(values: NDArray[np.float64], counts: NDArray[np.int64], eps: float
     if decimal is not None and decimal.step > typical / SPARSE:
         return decimal
     smallest = real_gaps[real_gaps > typical / SPARSE].min()
-    multiples = np.rint(gaps / smallest)
-    places = np.concatenate([[0.0], multiples.cumsum()])
-    if places[-1] > 0:
-        step, origin = np.polyfit(places, values, 1)
-        if np.abs(origin + step * places - values).max() < LOOSE * step:
-            return Grid(float(step), float(origin), None)
-    return Grid(typical, float(values[0]), None)
+    places = np.concatenate([[0.0], np.rint(gaps / smallest).cumsum()])
+    step, origin = map(float, np.polyfit(places, values, 1))
+    if np.abs(origin + step * places - values).max() < LOOSE * step:
+        return Grid(step, origin, None)
+    return Grid(typical, float(values[0]), None) if counts.mean() >= OFTEN else decimal
 
 
 def _decimal_grid(values: NDArray[np.float64], eps: float) -> Grid | None:
