@@ -78,12 +78,13 @@ def find_grid(values: NDArray[np.float64], counts: NDArray[np.int64], eps: float
     real_gaps = gaps[gaps > 1e-9 * (values[-1] - values[0])]  # others come from rounding errors
     typical = float(np.quantile(real_gaps, 0.1))
     decimal = _decimal_grid(values, eps)
-    if decimal is not None and decimal.step > typical / SPARSE:
+    few = len(values) < ENOUGH_FOR_A_DIVISOR
+    if decimal is not None and (few or decimal.step > typical / SPARSE):
         return decimal
     smallest = real_gaps[real_gaps > typical / SPARSE].min()
     places = np.concatenate([[0.0], np.rint(gaps / smallest).cumsum()])
     step, origin = map(float, np.polyfit(places, values, 1))
-    if np.abs(origin + step * places - values).max() < LOOSE * step:
+    if not few and np.abs(origin + step * places - values).max() < LOOSE * step:
         return Grid(step, origin, None)
     return Grid(typical, float(values[0]), None) if counts.mean() >= OFTEN else decimal
 
