@@ -2,7 +2,7 @@
 
 import csv
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -108,16 +108,21 @@ def check_columns(table: Table, expected: Sequence[str]) -> Table:
     expected = tuple(expected)
     if table.columns == expected:
         return table
-    missing = [name for name in expected if name not in table.columns]
-    unexpected = [name for name in table.columns if name not in expected]
+    check_names(table.columns, expected, table.source)
+    order = [table.columns.index(name) for name in expected]
+    return replace(table, columns=expected, values=table.values[:, order])
+
+
+def check_names(found: Collection[object], expected: Collection[object], source: str = "table") -> None:
+    """Refuse names of columns that are not the expected ones, in whatever order."""
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
     if missing or unexpected:
         differences = {"missing": missing, "unexpected": unexpected}
         parts = [f"{word} {_listed(names)}" for word, names in differences.items() if names]
-        if table.columns == _numbered(len(table.columns)):
+        if tuple(found) == numbered(len(found)):
             parts.append("a table without a header has columns x1, x2, ...")
-        raise TableError(f"{table.source}: its columns are not the model's: {'; '.join(parts)}")
-    order = [table.columns.index(name) for name in expected]
-    return replace(table, columns=expected, values=table.values[:, order])
+        raise TableError(f"{source}: its columns are not the model's: {'; '.join(parts)}")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], values: ArrayLike) -> None:
@@ -153,7 +158,7 @@ def _read_csv(path: Path) -> Table:
     if any(cell.strip() and not _is_number(cell) for cell in first):
         columns = _header(first, path)
     else:
-        columns = _numbered(len(first))
+        columns = numbered(len(first))
         records = chain([(1, first)], records)
 
     values = array("d")
@@ -256,14 +261,15 @@ def _read_npy(path: Path) -> Table:
         raise TableError(
             f"{path}: column 'x{column + 1}', row {row + 1}: expected a finite number, got {values[row, column]}"
         )
-    return Table(_numbered(values.shape[1]), values, str(path))
+    return Table(numbered(values.shape[1]), values, str(path))
 
 
-def _numbered(count: int) -> tuple[str, ...]:
+def numbered(count: int) -> tuple[str, ...]:
+    """The names of columns that have none: x1, x2, ..."""
     return tuple(f"x{index}" for index in range(1, count + 1))
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _listed(names: Sequence[object], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
