@@ -17,7 +17,7 @@ from pushforward.tabular.columns import Name
 from pushforward.tabular.conditional import Conditional, Marginal
 from pushforward.tabular.given import PROPOSALS, Completion, Places, learn_completion
 from pushforward.tabular.judge import Judgement, Verdict
-from pushforward.tabular.rows import RowModel, context_vector
+from pushforward.tabular.row_model import RowModel, context_vector
 from pushforward.tabular.schema import Encoded, Schema
 from pushforward.tabular.sources import read_columns
 

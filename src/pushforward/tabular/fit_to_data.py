@@ -14,7 +14,7 @@ from pushforward.tabular.columns import Kind, Name
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.engine import Quality
 from pushforward.tabular.judge import FEWEST_ROWS, Judgement, calibration, distance
-from pushforward.tabular.rows import RowModel, RowsFit, context_vector, fit_rows
+from pushforward.tabular.row_model import RowModel, RowsFit, context_vector, fit_rows
 from pushforward.tabular.schema import Encoded, Schema
 from pushforward.tabular.table import FEWEST_ROWS_TO_FIT, TableError
 
@@ -168,7 +168,7 @@ def _together(schema: Schema, states: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _round_trip(model: RowModel, rows: Encoded, y: Tensor | None, part: Tensor) -> float:
-    from pushforward.tabular.rows import given_states
+    from pushforward.tabular.row_model import given_states
 
     if model.continuous is None:
         return 0.0

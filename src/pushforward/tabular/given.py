@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pushforward.tabular.rows import RowModel, fit_rows, given_states
+from pushforward.tabular.row_model import RowModel, fit_rows, given_states
 
 ROWS = 20_000  # drawn from the model to learn from
 PROPOSALS = 64  # for each row that is completed

@@ -31,7 +31,7 @@ class RowModel(nn.Module):
         continuous: of u, given the states c one-hot, and y after them; None if there are no continuous coordinates.
 
     Example:
-        >>> from pushforward.tabular.rows import RowModel
+        >>> from pushforward.tabular.row_model import RowModel
         >>> model = RowModel(None, pf.nsf(features=2))
         >>> c, u = model.sample(5)
         >>> c.shape, u.shape, model.log_prob(c, u).shape
