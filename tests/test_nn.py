@@ -25,3 +25,28 @@ def test_functional_call_leaves_the_module_as_it_was(network: torch.nn.Module) -
     before = dict(network.named_parameters())
     functional_call(network, {n: p.detach() + 1 for n, p in before.items()}, arguments)
     assert all(p is before[n] for n, p in network.named_parameters())
+
+
+@pytest.mark.parametrize("context_features", [0, 2])
+def test_masked_network_of_groups(context_features: int) -> None:
+    """Outputs of a group see the groups before alone, and the sequential evaluation is the parallel one."""
+    torch.manual_seed(0)
+    sizes, outputs = (2, 3, 1), (1, 4, 2)
+    network = pf.MaskedMLP(3, outputs, (12, 9), in_sizes=sizes, context_features=context_features).double()
+    x = torch.randn(6, dtype=torch.float64)
+    context = torch.randn(context_features, dtype=torch.float64) if context_features else None
+    jacobian = torch.autograd.functional.jacobian(lambda x: network(x, context), x)
+    rows = jacobian.split(outputs)
+    for i in range(3):
+        seen = [block.any() for block in rows[i].split(sizes, dim=-1)]
+        assert [bool(s) for s in seen] == [j < i for j in range(3)]
+
+    groups, found = x.split(sizes), []
+
+    def emit(i: int, out: torch.Tensor) -> torch.Tensor:
+        found.append(out)
+        return groups[i]
+
+    network.sequentially(emit, x, context)
+    assert [len(out) for out in found] == list(outputs)
+    torch.testing.assert_close(torch.cat(found), network(x, context), rtol=0, atol=1e-12)

@@ -30,6 +30,7 @@ LAYERS: dict[str, list[str]] = {
     "training": ["files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "nn", "transformers"],
     "diagnostics": [],
+    "tabular": ["", "files", "flow", "io", "nn", "numerics", "recipes"],
     "inference": [
         *("bases", "bijections", "diagnostics", "flow", "io", "nn", "numerics", "objectives", "training"),
         *("plotting", "transformers"),

@@ -409,6 +409,7 @@ def test_draws_of_noise() -> None:
     first, again = schema.encode(mixed(), generator()), schema.encode(mixed(), generator())
     other = schema.encode(mixed(), torch.Generator().manual_seed(1))
     assert torch.equal(first.continuous, again.continuous)
+    assert torch.equal(schema.encoder(mixed())(generator()).continuous, first.continuous)
     differs = (first.continuous != other.continuous).any(0).tolist()
     assert dict(zip(schema.continuous_names, differs, strict=True)) == {
         "real": False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -135,8 +135,15 @@ class Schema:
             TableError: if columns are missing or unexpected, if entries are of another type or infinite, or missing
                 where none were when the kinds were inferred (where).
         """
+        return self.encoder(data)(generator)
+
+    def encoder(self, data: Any) -> Callable[[torch.Generator | None], Encoded]:
+        """The rows of a table, read once, to be encoded again and again with fresh noise; as `encode`."""
         _, columns = read_columns(data)
         check_names(columns, self.kinds)
+        return lambda generator: self._encode(columns, generator)
+
+    def _encode(self, columns: Mapping[Name, Column], generator: torch.Generator | None) -> Encoded:
         parts = {name: kind.encode(columns[name], generator) for name, kind in self.kinds.items()}
         log_jacobian = torch.stack([part.log_jacobian for part in parts.values()]).sum(0)
         return Encoded(

@@ -15,8 +15,7 @@ from pushforward.tabular.columns.levels import Categorical, Constant, Ordered
 from pushforward.tabular.columns.numeric import Angle, Bounded, Integer, Positive, Real
 from pushforward.tabular.columns.repeats import find_atoms, logarithm_helps
 
-FEW, OFTEN = 32, 20
-ENOUGH_ROWS = 10
+FEW, OFTEN, ENOUGH_ROWS = 32, 20, 10  # see the third rule
 FEW_LEVELS = 10
 KINDS: dict[str, type[Kind]] = {
     cls.label: cls for cls in (Real, Positive, Bounded, Integer, Angle, Ordered, Categorical, Constant)

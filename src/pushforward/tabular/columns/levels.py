@@ -101,15 +101,16 @@ class Levels(Kind):
             positions = {level: i for i, level in enumerate(levels)}
             table = np.array([positions.get(level, -1) for level in column.levels] or [-1], dtype=np.int64)
             return table[np.where(column.missing, 0, column.values)]
-        if not levels:
+        if not levels or isinstance(levels[0], str):
             return np.full(len(column), -1, dtype=np.int64)
         values = np.array(levels)
         order = values.argsort(kind="stable")
-        above = order[np.searchsorted(values[order], column.values).clip(max=len(levels) - 1)]
-        below = order[(np.searchsorted(values[order], column.values) - 1).clip(0)]
+        places = np.searchsorted(values[order], column.values)  # of the first level that is not below
+        above, below = order[places.clip(max=len(levels) - 1)], order[(places - 1).clip(0)]
+        x = column.values.astype(np.float64)
+        nearest = np.where(np.abs(x - values[below]) < np.abs(x - values[above]), below, above)
         eps = max(column.eps, eps_of(self.dtype))
-        found = np.where(_same(column.values, values[above], eps), above, -1)
-        return np.where(_same(column.values, values[below], eps), below, found)
+        return np.where(_same(column.values, values[nearest], eps), nearest, -1)
 
 
 @dataclass(frozen=True)

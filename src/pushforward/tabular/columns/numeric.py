@@ -18,6 +18,7 @@ from pushforward.tabular.columns.maps import from_line, to_line
 from pushforward.tabular.columns.repeats import Grid, find_atoms, find_grid, given_grid, logarithm_helps, whole_grid
 
 Floats = NDArray[np.float64]
+SMALLEST = 1e-300  # scale
 FINE = 1e-3  # standard deviations
 FAR = 8.0  # standard deviations from the mean; beyond it a tail is heavy
 EMPTY = 0.02  # an angle's circle is cut in the middle of the widest arc that holds this share of the rows
@@ -80,10 +81,14 @@ class Numeric(Kind):
         grid = self._find_grid(values, counts, eps)
         kind = replace(self, **grid._asdict()) if grid else replace(self, step=0.0)
         lower, upper = kind._cells(values)
-        t, log_slope = kind._to_line(torch.from_numpy(0.5 * lower + 0.5 * upper))
+        t, log_slope = kind._to_line(torch.from_numpy(lower + 0.5 * (upper - lower)))
         loc, scale = _centre_and_scale(np.repeat(t.numpy(), counts))
-        widths = log_slope.exp().numpy() * (upper - lower) / scale
-        return replace(kind, loc=loc, scale=scale, fine=bool(widths.max(initial=0.0) < FINE))
+        kind = replace(kind, loc=loc, scale=scale)
+        if not grid:
+            return kind
+        with np.errstate(divide="ignore"):
+            log_widths = log_slope.numpy() + np.log(upper - lower) - math.log(scale)
+        return replace(kind, fine=bool(log_widths.max(initial=-math.inf) < math.log(FINE)))
 
     @property
     def states(self) -> int:
@@ -113,9 +118,9 @@ class Numeric(Kind):
         state = np.zeros(len(x), dtype=np.int64)
         coarsest = max("float64", self.dtype, column.values.dtype.name, key=eps_of)
         with np.errstate(over="ignore"):
-            x = x.astype(coarsest)
-        for i, atom in enumerate(self.atoms, 1):
-            state[x == np.array(atom).astype(coarsest)] = i
+            x, atoms = x.astype(coarsest), np.array(self.atoms).astype(coarsest)
+        for i, atom in enumerate(atoms, 1):
+            state[x == atom] = i
         state[column.missing] = self.states - 1
         return state
 
@@ -176,7 +181,7 @@ class Numeric(Kind):
         """A number from the cell of each x."""
         lower, upper = map(torch.from_numpy, self._cells(x))
         if not self.step or self.fine:
-            return 0.5 * lower + 0.5 * upper
+            return lower + 0.5 * (upper - lower)
         eps = torch.finfo(torch.float64).eps
         v = torch.rand(len(x), dtype=torch.float64, generator=generator).clamp(eps, 1 - eps)
         # Far from 0 the sum may round to an end; the upper one is of the next cell.
@@ -364,7 +369,7 @@ class Angle(Numeric):
     def fit(self, column: Column) -> Self:
         x = column.numbers(self.label)[~column.missing]
         least, most = (x.min(), x.max()) if len(x) else (0.0, 0.0)
-        if most - least > self.period:
+        if 0.5 * most - 0.5 * least > 0.5 * self.period:  # halves, since the difference may overflow
             refuse(column.name, f"expected angles within one period of {self.period:g}, got {least:g} to {most:g}")
         fits = [low for low in (0.0, -self.period / 2, least) if low <= least and most <= low + self.period]
         return super(Angle, replace(self, low=fits[0])).fit(column)
@@ -387,6 +392,10 @@ class Angle(Numeric):
     def _bounds(self) -> tuple[float, float]:
         start = float(self._grid().lower_end(np.array(self.low), self.cell_below)) if self.step else self.low
         return start, start + self.period
+
+    def _limits(self) -> tuple[float, float]:
+        low, high = self._bounds()
+        return math.nextafter(low, -math.inf), high
 
     def _admits(self, x: Floats, closed: bool = False) -> NDArray[np.bool_]:
         return np.ones(x.shape, dtype=bool)
@@ -415,7 +424,7 @@ def _centre_and_scale(t: Floats) -> tuple[float, float]:
         lower, median, upper = np.quantile(t, [0.25, 0.5, 0.75])
         if upper > lower:
             centre, scale = float(median), float((upper - lower) / 1.349)
-    return centre * unit, scale * unit
+    return centre * unit, max(scale * unit, SMALLEST)
 
 
 def _emptiest(angles: Floats, period: float) -> float:

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_ATOMS = 4
-ATOM_SHARE, ATOM_FACTOR = 0.01, 10
-REPEATED = 0.05
-OFTEN = 3
-SKEWED = 0.2  # (1.5 - 1) / (1.5 + 1)
+ATOM_SHARE, ATOM_FACTOR = 0.01, 10  # an atom's share of the entries, and its count in units of the largest other one
+REPEATED = 0.05  # share of the entries that repeat another, above which numbers are taken for rounded
+OFTEN = 3  # entries per value, from which values on no grid are given one
 SPARSE = 20  # a grid is finer than the tenth percentile of the gaps by no more than this
 LOOSE = 0.1  # steps by which a value may be off its grid
+HUGE = 1e100  # differences and squares stay finite
 ENOUGH_FOR_A_DIVISOR = 8
+SKEWED = 0.2  # (1.5 - 1) / (1.5 + 1)
 
 
 class Grid(NamedTuple):
@@ -72,7 +73,7 @@ def find_grid(values: NDArray[np.float64], counts: NDArray[np.int64], eps: float
         counts: how often each occurs.
         eps: relative precision of the values.
     """
-    if len(values) < 2 or 1 - 1 / counts.mean() <= REPEATED:
+    if len(values) < 2 or 1 - 1 / counts.mean() <= REPEATED or np.abs(values).max() > HUGE:
         return None
     gaps = np.diff(values)
     real_gaps = gaps[gaps > 1e-9 * (values[-1] - values[0])]  # others come from rounding errors
