@@ -175,6 +175,12 @@ class Schema:
             columns[name] = kind.decode(name, states.get(name, nothing), coordinates.get(name))
         return self.source.write(columns)
 
+    def subset(self, names: Collection[Name]) -> Schema:
+        """The schema of some of the columns, in its own order."""
+        places = [i for i, name in enumerate(self.kinds) if name in names]
+        kinds = {name: kind for name, kind in self.kinds.items() if name in names}
+        return Schema(kinds, self.rows, self.source.take(places))
+
     def to_json(self) -> dict[str, Any]:
         """What JSON can hold, to build the schema from again."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -34,6 +34,10 @@ class Source(ABC):
     @abstractmethod
     def write(self, columns: Columns) -> Any:
         """A table of this form."""
+
+    def take(self, places: Sequence[int]) -> Self:
+        """The form of a table that has only the columns at these places."""
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """What JSON can hold, to build the source from again."""
@@ -167,6 +171,9 @@ class Dictionary(Source):
             columns.append(_of_array(name, _plain(values, f"column {name!r}") if tensor else values))
         return cls(tuple(forms)), _named(columns)
 
+    def take(self, places: Sequence[int]) -> Self:
+        return replace(self, forms=tuple(self.forms[i] for i in places))
+
     def write(self, columns: Columns) -> dict[Name, Any]:
         pairs = zip(columns.items(), self.forms, strict=True)
         return {name: self._write(column, form) for (name, column), form in pairs}
@@ -192,6 +199,9 @@ class Pandas(Source):
         series = [data.iloc[:, i] for i in range(len(names))]
         columns = _named(map(cls._read, names, series))
         return cls(tuple(cls._form(s.dtype) for s in series)), columns
+
+    def take(self, places: Sequence[int]) -> Self:
+        return replace(self, dtypes=tuple(self.dtypes[i] for i in places))
 
     def write(self, columns: Columns) -> Any:
         import pandas as pd
@@ -255,6 +265,9 @@ class Polars(Source):
         columns = _named(map(cls._read, series))
         return cls(tuple(cls._form(s) for s in series)), columns
 
+    def take(self, places: Sequence[int]) -> Self:
+        return replace(self, dtypes=tuple(self.dtypes[i] for i in places))
+
     def write(self, columns: Columns) -> Any:
         import polars as pl
 
@@ -309,14 +322,22 @@ class Arrow(Source):
         pa = _pyarrow()
         table = data if isinstance(data, pa.Table) else pa.table(data)
         columns = _named(map(cls._read, table.column_names, table.columns))
-        schema = table.schema.remove_metadata().serialize().to_pybytes()
-        return cls(base64.b64encode(schema).decode()), columns
+        return cls(_packed(table.schema.remove_metadata())), columns
+
+    def take(self, places: Sequence[int]) -> Self:
+        pa = _pyarrow()
+        whole = self._schema()
+        return replace(self, schema=_packed(pa.schema([whole.field(i) for i in places])))
 
     def write(self, columns: Columns) -> Any:
         pa = _pyarrow()
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
+        schema = self._schema()
         written = [self._write(column, form.type) for column, form in zip(columns.values(), schema, strict=True)]
         return pa.Table.from_arrays(written, schema=schema)
+
+    def _schema(self) -> Any:
+        pa = _pyarrow()
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
 
     @staticmethod
     def _read(name: Name, chunked: Any) -> Column:
@@ -435,6 +456,11 @@ def _to_array(column: Column, dtype: str) -> NDArray[Any]:
 
 def _to_tensor(column: Column, dtype: str) -> Tensor:
     return torch.from_numpy(_to_array(column, dtype))
+
+
+def _packed(schema: Any) -> str:
+    """Arrow's own description of a table, as text."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def _pyarrow() -> Any:
