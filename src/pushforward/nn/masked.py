@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pushforward.nn.mlp import spread_kinks
+
 
 class MaskedMLP(nn.Module):
     """Masked multilayer perceptron (MADE): `out_features` numbers per input i, functions of inputs < i and the context.
@@ -20,9 +22,14 @@ class MaskedMLP(nn.Module):
         hidden_features: widths of the hidden layers, at least one.
         context_features: size of the context, which every output may see.
         activation: class of the nonlinearity.
+        residual: each hidden layer after the first adds to the one before it; they are then of equal width.
 
-    Reference:
+    Raises:
+        ValueError: without a hidden layer, or for residual layers of different widths.
+
+    References:
         Germain et al., MADE: Masked Autoencoder for Distribution Estimation, 2015, arXiv 1502.03509.
+        Durkan et al., Neural Spline Flows, 2019, arXiv 1906.04032 (residual).
 
     Example:
         >>> MaskedMLP(3, 2, (16,))(torch.zeros(7, 3)).shape
@@ -37,15 +44,19 @@ class MaskedMLP(nn.Module):
         *,
         context_features: int = 0,
         activation: type[nn.Module] = nn.SiLU,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_features:
             raise ValueError("MaskedMLP: expected at least one hidden layer, got hidden_features=()")
+        if residual and len(set(hidden_features)) > 1:
+            raise ValueError(f"MaskedMLP: expected residual layers of equal width, got {tuple(hidden_features)}")
         self.features = features
         self.out_features = out_features
         self.hidden_features = tuple(hidden_features)
         self.context_features = context_features
         self.activation = activation
+        self.residual = residual
         self.act = activation()
 
         # Degree 0 (sees the context alone) is of use only if there is a context, or nothing else to be.
@@ -62,11 +73,13 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters, `(*batch, features, out_features)`, of `x`, `(*batch, features)`, and `context`."""
-        a = x if context is None else torch.cat([context, x], dim=-1)
+        seen = x if context is None else torch.cat([context, x], dim=-1)
         weights, biases = self._weights()
+        a: Tensor | None = None
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            a = self.act(F.linear(a, weight, bias))
-        out = F.linear(a, weights[-1], biases[-1])
+            a = self._hidden(seen, weight, bias, a)
+            seen = self.act(a)
+        out = F.linear(seen, weights[-1], biases[-1])
         return out.view(*out.shape[:-1], self.features, self.out_features)
 
     def sequentially(self, emit: Callable[[int, Tensor], Tensor], like: Tensor, context: Tensor | None = None) -> None:
@@ -79,19 +92,20 @@ class MaskedMLP(nn.Module):
             context: `(*batch, context_features)`.
         """
         weights, biases = self._weights()
-        states = [like[..., :0] for _ in self.layers]
+        seen = [like[..., :0] for _ in self.layers]  # what each layer sees so far
         if context is not None:
-            states[0] = context
+            seen[0] = context
         for i in range(self.features):
+            new: Tensor | None = None
             for layer, known in enumerate(self.known):
                 rows = slice(known[i - 1] if i else 0, known[i])
-                a = states[layer]
-                new = self.act(F.linear(a, weights[layer][rows, : a.shape[-1]], biases[layer][rows]))
-                states[layer + 1] = torch.cat([states[layer + 1], new], dim=-1)
-            a = states[-1]
+                a = seen[layer]
+                new = self._hidden(a, weights[layer][rows, : a.shape[-1]], biases[layer][rows], new)
+                seen[layer + 1] = torch.cat([seen[layer + 1], self.act(new)], dim=-1)
+            a = seen[-1]
             rows = slice(i * self.out_features, (i + 1) * self.out_features)
             value = emit(i, F.linear(a, weights[-1][rows, : a.shape[-1]], biases[-1][rows]))
-            states[0] = torch.cat([states[0], value.unsqueeze(-1)], dim=-1)
+            seen[0] = torch.cat([seen[0], value.unsqueeze(-1)], dim=-1)
 
     @torch.no_grad()
     def start_at_(self, output: Tensor) -> None:
@@ -100,6 +114,18 @@ class MaskedMLP(nn.Module):
         assert isinstance(last, nn.Linear)
         last.weight.zero_()
         last.bias.copy_(output)
+
+    @torch.no_grad()
+    def spread_(self, width: float) -> None:
+        """Let the first hidden layer's units turn all over inputs of unit scale; see `spread_kinks`."""
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        spread_kinks(first, width, self.get_buffer("mask_0").sum(-1))
+
+    def _hidden(self, seen: Tensor, weight: Tensor, bias: Tensor, before: Tensor | None) -> Tensor:
+        """A hidden layer before its nonlinearity, given what it sees and the hidden layer before it."""
+        a = F.linear(seen, weight, bias)
+        return a + before if self.residual and before is not None else a
 
     def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
         layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
