@@ -67,6 +67,7 @@ from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.inference import LogDensityFit, fit_to_log_density
 from pushforward.io import load, load_info, register, save
+from pushforward.mixture import FlowMixture
 from pushforward.nn import (
     MLP,
     CausalTransformer,
@@ -76,6 +77,7 @@ from pushforward.nn import (
     MaskedMLP,
     Parameters,
     PeriodicMLP,
+    Rescale,
     Separate,
     Velocity,
 )
@@ -175,6 +177,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "FlowMatching",
+    "FlowMixture",
     "ForwardKL",
     "FromTorch",
     "GaussianMixture",
@@ -217,6 +220,7 @@ __all__ = [
     "QuadraticSpline",
     "Radial",
     "RationalQuadratic",
+    "Rescale",
     "Residual",
     "ReverseKL",
     "Separate",
