@@ -402,6 +402,47 @@ def test_inferred(values: Any, kind: str) -> None:
     assert str(infer_kind(entries).fit(entries)) == kind
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.5, 2.5]),
+        np.array([1, 1, 1, 2]),
+        np.array([5e-324, 1.0, 1e-323]),
+        np.array([1e308, -1e308]),
+        np.tile([1e308, -1e308, 0.5], 5),
+        np.tile([1e300, -1e300, 0.5, 3.0], 5),
+        np.tile(np.r_[1e-300, 1e90, rng().normal(size=20)], 3),
+        rng().normal(1e15, 1, 50),
+        rng().normal(size=300).astype(np.float16),
+        rng().integers(-(2**53) + 1, 2**53, 50),
+        np.array([2**53 - 1, 1 - 2**53, 0]),
+        np.array([np.nan, 1.0, np.nan, 2.0, np.nan]),
+        np.array([np.nan, np.nan, 2.0]),
+        np.r_[np.zeros(500), 3.5],
+        np.r_[np.zeros(500), 3.5, 4.5, np.nan],
+        np.repeat(rng().normal(size=7), 2),
+    ],
+    ids=lambda v: str(v[:3]),
+)
+def test_odd_columns(values: np.ndarray) -> None:
+    """Whatever is inferred, the entries are in its support, and come back to a part in a million of their range."""
+    entries = column(values)
+    kind = infer_kind(entries).fit(entries)
+    state, u, log_jacobian = kind.encode(entries, torch.Generator().manual_seed(0))
+    assert log_jacobian.isfinite().all()
+    assert u is None or u.isfinite().all()
+    assert_same(kind.decode("a", state, u), entries, 1e-6)
+
+
+def test_values_that_repeat_on_no_grid_are_known_to_a_cell() -> None:
+    x = rng().normal(size=40)[rng().integers(0, 40, 400)]
+    kind = Real().fit(column(x))
+    assert kind.step
+    assert not kind.exact
+    state, u, _ = kind.encode(column(x))
+    assert np.abs(kind.decode("a", state, u).values - x).max() <= 0.5 * kind.step * (1 + 1e-9)
+
+
 def grid_of(x: np.ndarray, eps: float = 2e-16) -> Any:
     return find_grid(*np.unique(x, return_counts=True), eps)
 

@@ -24,11 +24,12 @@ LAYERS: dict[str, list[str]] = {
     "bijections": [*INNER, "nn", "transformers"],
     "distribution": ["flow"],  # for its type alone
     "flow": ["bases", "bijections", "distribution", "numerics"],
+    "mixture": ["bases", "flow", "numerics"],
     "recipes": ["bases", "bijections", "flow", "nn", "transformers"],
     "surjections": ["flow", "numerics"],
     "objectives": ["bijections", "flow"],
     "training": ["files", "objectives"],
-    "io": ["", "bases", "bijections", "files", "flow", "nn", "transformers"],
+    "io": ["", "bases", "bijections", "files", "flow", "mixture", "nn", "transformers"],
     "diagnostics": [],
     "tabular": ["", "files", "flow", "io", "nn", "numerics", "recipes"],
     "inference": [

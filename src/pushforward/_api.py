@@ -67,6 +67,7 @@ from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.inference import LogDensityFit, fit_to_log_density
 from pushforward.io import load, load_info, register, save
+from pushforward.mixture import FlowMixture
 from pushforward.nn import (
     MLP,
     CausalTransformer,
@@ -76,6 +77,7 @@ from pushforward.nn import (
     MaskedMLP,
     Parameters,
     PeriodicMLP,
+    Rescale,
     Separate,
     Velocity,
 )
@@ -177,6 +179,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "FlowMatching",
+    "FlowMixture",
     "ForwardKL",
     "FromTorch",
     "GaussianMixture",
@@ -219,6 +222,7 @@ __all__ = [
     "QuadraticSpline",
     "Radial",
     "RationalQuadratic",
+    "Rescale",
     "Residual",
     "ReverseKL",
     "Separate",

@@ -314,8 +314,9 @@ def _arguments(value: Any, path: str) -> tuple[list[Any], dict[str, Any]]:
 def _library() -> dict[str, Callable[..., Any]]:
     """The classes that a file may name: this library's, torch.nn's and torch's transforms."""
     from pushforward import bases, bijections, nn, transformers
+    from pushforward.mixture import FlowMixture
 
-    classes: dict[str, Callable[..., Any]] = {"pushforward.Flow": Flow}
+    classes: dict[str, Callable[..., Any]] = {"pushforward.Flow": Flow, "pushforward.FlowMixture": FlowMixture}
     for package in (bases, bijections, nn, transformers):
         for name in package.__all__:
             classes[f"pushforward.{name}"] = getattr(package, name)

@@ -108,7 +108,8 @@ class Levels(Kind):
         places = np.searchsorted(values[order], column.values)  # of the first level that is not below
         above, below = order[places.clip(max=len(levels) - 1)], order[(places - 1).clip(0)]
         x = column.values.astype(np.float64)
-        nearest = np.where(np.abs(x - values[below]) < np.abs(x - values[above]), below, above)
+        with np.errstate(over="ignore"):
+            nearest = np.where(np.abs(x - values[below]) < np.abs(x - values[above]), below, above)
         eps = max(column.eps, eps_of(self.dtype))
         return np.where(_same(column.values, values[nearest], eps), nearest, -1)
 
@@ -177,7 +178,8 @@ def _same(values: NDArray[np.generic], levels: NDArray[np.generic], eps: float) 
     close: NDArray[np.bool_] = values == levels
     if eps:
         a, b = values.astype(np.float64), levels.astype(np.float64)
-        close = close | (np.abs(a - b) <= 4 * eps * np.abs(b))
+        with np.errstate(over="ignore"):
+            close = close | (np.abs(a - b) <= 4 * eps * np.abs(b))
     return close
 
 

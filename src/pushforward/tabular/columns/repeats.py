@@ -82,11 +82,8 @@ def find_grid(values: NDArray[np.float64], counts: NDArray[np.int64], eps: float
     few = len(values) < ENOUGH_FOR_A_DIVISOR
     if decimal is not None and (few or decimal.step > typical / SPARSE):
         return decimal
-    smallest = real_gaps[real_gaps > typical / SPARSE].min()
-    places = np.concatenate([[0.0], np.rint(gaps / smallest).cumsum()])
-    step, origin = map(float, np.polyfit(places, values, 1))
-    if not few and np.abs(origin + step * places - values).max() < LOOSE * step:
-        return Grid(step, origin, None)
+    if not few and (grid := _linear_grid(values, real_gaps[real_gaps > typical / SPARSE].min())) is not None:
+        return grid
     return Grid(typical, float(values[0]), None) if counts.mean() >= OFTEN else decimal
 
 
@@ -100,6 +97,17 @@ def _decimal_grid(values: NDArray[np.float64], eps: float) -> Grid | None:
         if (np.abs(scaled - np.rint(scaled)) <= 4 * eps * np.abs(scaled)).all():
             return whole_grid(np.rint(scaled), decimals)
     return None
+
+
+def _linear_grid(values: NDArray[np.float64], gap: float) -> Grid | None:
+    """The grid whose step is about the smallest gap, if it holds all values nearly."""
+    multiples = np.diff(values) / gap
+    if multiples.max() >= 2.0**53:
+        return None
+    places = np.concatenate([[0.0], np.rint(multiples).cumsum()])
+    step, origin = map(float, np.polyfit(places, values, 1))
+    off = np.abs(origin + step * places - values).max()
+    return Grid(step, origin, None) if off < LOOSE * step else None
 
 
 def whole_grid(values: NDArray[np.float64], decimals: int = 0) -> Grid:
