@@ -158,9 +158,7 @@ class Marginal:
         return self._completion(c, u, y, draws).log_weights
 
 
-def spread(
-    whole: Schema, completion: Completion, given: Encoded, rest: Encoded | None = None
-) -> tuple[Tensor, Tensor]:
+def spread(whole: Schema, completion: Completion, given: Encoded, rest: Encoded | None = None) -> tuple[Tensor, Tensor]:
     """The coordinates of given columns, and of the rest, at their places in whole rows; zeros where nothing is said."""
     n = len(given.inside)
     c = torch.zeros(n, len(whole.levels), dtype=torch.int64)

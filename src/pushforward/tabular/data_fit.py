@@ -51,7 +51,7 @@ class DataFit:
 
     @property
     def verdict(self) -> Verdict:
-        """"good", "doubtful" or "failed"."""
+        """ "good", "doubtful" or "failed"."""
         return self.judgement.verdict
 
     @property
@@ -118,7 +118,7 @@ class DataFit:
         Raises:
             ValueError: there is no such column, all columns are given, or a value cannot be one of its column.
         """
-        values = {**(given or {}), **columns}
+        values: dict[Name, Any] = {**(given or {}), **columns}
         self._check_names(values)
         if len(values) == len(self.schema.kinds):
             raise ValueError("conditional: expected a column that is not given, got values for all")

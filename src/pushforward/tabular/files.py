@@ -15,6 +15,9 @@ from pushforward.tabular.csv_files import read_csv, write_csv_columns
 from pushforward.tabular.sources import read_columns
 from pushforward.tabular.table import TableError
 
+Reader = Callable[[Path], Any]
+Writer = Callable[[Path, Any], None]
+
 
 def read_file(path: str | Path) -> Any:
     """A table from a file: a dict of columns, an Arrow table, or an array.
@@ -108,7 +111,9 @@ def _write_npy(path: Path, table: Any) -> None:
         columns = read_columns(table)[1].values()
         texts = [column.name for column in columns if column.levels is not None]
         if texts:
-            raise TableError(f"a .npy file cannot hold text or categories, as in column {texts[0]!r}; write a .csv file")
+            raise TableError(
+                f"a .npy file cannot hold text or categories, as in column {texts[0]!r}; write a .csv file"
+            )
         table = np.stack([np.where(c.missing, np.nan, c.values.astype(np.float64)) for c in columns], axis=1)
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(table), allow_pickle=False)
@@ -134,7 +139,8 @@ def _write_hdf5(path: Path, table: Any) -> None:
     with h5py.File(path, "w") as file:
         for name, column in read_columns(table)[1].items():
             if column.levels is not None:
-                entries = [str(column.levels[code]) if not gone else "" for code, gone in zip(column.values, column.missing)]
+                texts = np.array([str(level) for level in column.levels] or [""], dtype=object)
+                entries = np.where(column.missing, "", texts[column.values])
                 file.create_dataset(str(name), data=entries, dtype=h5py.string_dtype())
                 continue
             values = column.values
@@ -147,7 +153,6 @@ def _write_csv(path: Path, table: Any) -> None:
     write_csv_columns(path, columns_as_lists(table))
 
 
-Reader, Writer = Callable[[Path], Any], Callable[[Path, Any], None]
 FORMATS: Mapping[str, tuple[Reader, Writer]] = {
     ".csv": (read_csv, _write_csv),
     ".parquet": (_read_parquet, _write_parquet),

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pushforward.tabular.columns import Kind, Name
 from pushforward.tabular.data_fit import DataFit
-from pushforward.tabular.engine import Quality
+from pushforward.tabular.engine import DensityResult, Quality
 from pushforward.tabular.judge import FEWEST_ROWS, Judgement, calibration, distance
-from pushforward.tabular.row_model import RowModel, RowsFit, context_vector, fit_rows
+from pushforward.tabular.row_model import RowModel, context_vector, fit_rows, given_states, one_hot
 from pushforward.tabular.schema import Encoded, Schema
 from pushforward.tabular.table import FEWEST_ROWS_TO_FIT, TableError
 
@@ -35,7 +35,7 @@ def fit_to_data(
     seed: int = 0,
     progress: bool | None = None,
 ) -> DataFit:
-    r"""The density $p(\text{row})$, or $p(\text{row} \mid \text{context})$, of a table, in its own units, and a verdict.
+    """The density p(row), or p(row | context), of a table, in its own units, and a verdict.
 
     Columns may hold real, positive, bounded or whole numbers, angles, ordered or unordered categories, and gaps. A
     Gaussian, a mixture of Gaussians and a flow are fitted to what is continuous, and the one with the best held-out
@@ -100,7 +100,15 @@ def fit_to_data(
         seed=seed,
         progress=progress,
     )
-    judgement = _judge(fitted, schema, rows, y, test if held else seen, seen, bool(held), seed)
+    some = seen[torch.linspace(0, len(seen) - 1, min(len(seen), JUDGE_ROWS)).long()]
+    judgement = judge(
+        fitted.model,
+        schema,
+        *take(rows, y, test[:JUDGE_ROWS] if held else some),
+        seen=take(rows, y, some) if held else None,
+        found=fitted.continuous,
+        seed=seed,
+    )
     return DataFit(schema, context_schema, fitted.model, judgement, time.monotonic() - start, {})
 
 
@@ -108,71 +116,98 @@ def _weights(weights: Any, n: int) -> Tensor | None:
     if weights is None:
         return None
     found = torch.as_tensor(weights, dtype=torch.float64)
-    if found.shape != (n,) or not bool((found >= 0).all()) or not bool(found.sum() > 0) or not bool(found.isfinite().all()):
-        raise ValueError(f"fit_to_data: expected {n} weights that are finite and not negative, got {tuple(found.shape)}")
+    if found.shape != (n,):
+        raise ValueError(f"fit_to_data: expected a weight for each of {n} rows, got shape {tuple(found.shape)}")
+    if not bool(((found >= 0) & found.isfinite()).all()) or not bool(found.sum() > 0):
+        raise ValueError("fit_to_data: expected weights that are finite and not negative, and not all zero")
     return found
 
 
 @torch.no_grad()
-def _judge(
-    fitted: RowsFit, schema: Schema, rows: Encoded, y: Tensor | None, test: Tensor, seen: Tensor, unseen: bool, seed: int
+def judge(
+    model: RowModel,
+    schema: Schema,
+    rows: Encoded,
+    context: Tensor | None,
+    *,
+    seen: tuple[Encoded, Tensor | None] | None,
+    found: DensityResult | None,
+    seed: int,
 ) -> Judgement:
-    """The figures on the test rows, and on as many of those that were fitted."""
-    model = fitted.model
-    test, seen = test[:JUDGE_ROWS], seen[torch.linspace(0, len(seen) - 1, min(len(seen), JUDGE_ROWS)).long()]
-    own = [_log_prob(model, rows, y, part) for part in (test, seen)]
-    columns = max(len(schema.discrete_names), 1) if not schema.features else len(schema.kinds)
-    gap = (own[1].mean() - own[0].mean()).item() / columns if unseen else math.nan
-    errors = [part.std().item() / math.sqrt(len(part)) for part in own]
+    """The figures on rows.
+
+    Args:
+        model: of encoded rows.
+        schema: that encoded them.
+        rows: at most some thousands.
+        context: of these rows.
+        seen: as many that the model was fitted to, if `rows` are others; else None.
+        found: how the continuous part was found.
+        seed: of the draws.
+    """
+    n = len(rows.inside)
+    own = _log_prob(model, rows, context)
+    gap, gap_error = math.nan, math.nan
+    if seen is not None:
+        fitted = _log_prob(model, *seen)
+        gap = (fitted.mean() - own.mean()).item() / len(schema.kinds)
+        gap_error = math.hypot(_error(own), _error(fitted)) / len(schema.kinds)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        c, u = model.sample(len(test), None if y is None else y[test])
-    compared = {
-        **{str(name): (c[:, i].double(), rows.discrete[test, i].double()) for i, name in enumerate(schema.discrete_names)},
-        **{str(name): (u[:, i], rows.continuous[test, i]) for i, name in enumerate(schema.continuous_names)},
-    }
-    sizes, chances = calibration(compared)
+        c, u = model.sample(n, context)
+    sizes, chances = calibration(_by_column(schema, c, u), _by_column(schema, rows.discrete, rows.continuous))
     apart, apart_p = math.nan, math.nan
-    if len(test) >= FEWEST_ROWS:
-        sides = [_together(schema, states, numbers) for states, numbers in ((c, u), (rows.discrete[test], rows.continuous[test]))]
-        apart, apart_p = distance(*sides, seed)
-    found = fitted.continuous
+    if n >= FEWEST_ROWS:
+        draws, real = (_together(schema, *part) for part in ((c, u), (rows.discrete, rows.continuous)))
+        apart, apart_p = distance(draws, real, seed)
     return Judgement(
-        rows=len(test),
-        unseen=unseen,
-        log_likelihood=own[0].mean().item(),
-        error=errors[0],
+        rows=n,
+        unseen=seen is not None,
+        log_likelihood=own.mean().item(),
+        error=_error(own),
         candidates={} if found is None else {k.name: (k.log_likelihood, k.error) for k in found.candidates},
-        chosen="" if found is None else found.won,
+        chosen="" if found is None else found.best.name,
         gap=gap,
-        gap_error=math.hypot(*errors) / columns if unseen else math.nan,
+        gap_error=gap_error,
         calibration=sizes,
         calibration_p=chances,
         distance=apart,
         distance_p=apart_p,
-        round_trip=_round_trip(model, rows, y, test),
+        round_trip=_round_trip(model, rows, context),
         bound=not schema.exact,
     )
 
 
-def _log_prob(model: RowModel, rows: Encoded, y: Tensor | None, part: Tensor) -> Tensor:
-    context = None if y is None else y[part]
-    return model.log_prob(rows.discrete[part], rows.continuous[part], context) + rows.log_jacobian[part]
+def take(rows: Encoded, context: Tensor | None, index: Tensor) -> tuple[Encoded, Tensor | None]:
+    """Some of the rows."""
+    return Encoded(*(part[index] for part in rows)), None if context is None else context[index]
+
+
+def _log_prob(model: RowModel, rows: Encoded, context: Tensor | None) -> Tensor:
+    return model.log_prob(rows.discrete, rows.continuous, context) + rows.log_jacobian
+
+
+def _error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))
+
+
+def _by_column(schema: Schema, c: Tensor, u: Tensor) -> dict[str, Tensor]:
+    """A number for each row and column; states that are beside a number come before all numbers."""
+    columns = {str(name): c[:, i].double() for i, name in enumerate(schema.discrete_names)}
+    for i, name in enumerate(schema.continuous_names):
+        states = columns.get(str(name), torch.zeros(len(u), dtype=torch.float64))
+        columns[str(name)] = torch.where(states == 0, u[:, i], -1e6 - states)
+    return columns
 
 
 def _together(schema: Schema, states: Tensor, numbers: Tensor) -> Tensor:
-    """All coordinates as numbers of about unit scale, bounded, so that a single far one does not decide."""
-    from pushforward.tabular.discrete import one_hot
-
-    return torch.cat([one_hot(states, schema.levels).double(), numbers.clamp(-8, 8)], dim=-1)
+    """All coordinates as numbers of about unit scale, clipped, so that a single far one does not decide."""
+    return torch.cat([one_hot(states, schema.levels), numbers.clamp(-8, 8)], dim=-1)
 
 
-def _round_trip(model: RowModel, rows: Encoded, y: Tensor | None, part: Tensor) -> float:
-    from pushforward.tabular.row_model import given_states
-
+def _round_trip(model: RowModel, rows: Encoded, context: Tensor | None) -> float:
     if model.continuous is None:
         return 0.0
-    given = given_states(rows.discrete[part], model.levels, None if y is None else y[part])
-    u = rows.continuous[part]
-    back = model.continuous.from_base(model.continuous.to_base(u, given), given)
-    return ((back - u).abs() / u.abs().clamp_min(1.0)).max().item()
+    given = given_states(rows.discrete, model.levels, context)
+    back = model.continuous.from_base(model.continuous.to_base(rows.continuous, given), given)
+    return ((back - rows.continuous).abs() / rows.continuous.abs().clamp_min(1.0)).max().item()

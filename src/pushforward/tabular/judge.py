@@ -29,8 +29,8 @@ class Judgement:
         unseen: whether the fit had not seen those rows.
         log_likelihood: mean log-density of a row, nats, in the units of the table.
         error: its standard error.
-        candidates: by name, the mean held-out log-likelihood of what was tried for the continuous coordinates, nats, and
-            its standard error.
+        candidates: by name, the mean held-out log-likelihood of what was tried for the continuous coordinates, nats,
+            and its standard error.
         chosen: which of them was the best.
         gap: how much larger the log-likelihood of the rows that were fitted is, in nats per column.
         gap_error: its standard error.
@@ -65,7 +65,10 @@ class Judgement:
             found.append(("failed", "some held-out rows have density zero"))
         if self.gap > OFF["gap"][0] and self.gap > 3 * self.gap_error:
             found.append(
-                ("doubtful", f"fitted rows are {self.gap:.2g} nats a column likelier than others: it overfits; more rows")
+                (
+                    "doubtful",
+                    f"fitted rows are {self.gap:.2g} nats a column likelier than others: it overfits",
+                )
             )
         for name, size in self.calibration.items():
             if self.calibration_p[name] < SIGNIFICANT / len(self.calibration):
@@ -121,14 +124,18 @@ def _graded(check: str, size: float, text: str) -> list[tuple[Verdict, str]]:
     return [("failed" if size > failed else "doubtful", text)]
 
 
-def calibration(columns: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, float], dict[str, float]]:
+def calibration(
+    of_draws: Mapping[str, Tensor], of_rows: Mapping[str, Tensor]
+) -> tuple[dict[str, float], dict[str, float]]:
     """By column, the largest difference of the distribution functions of two samples, and the chance of one as large.
 
     Args:
-        columns: by name, a number for each draw, `(m,)`, and for each row, `(n,)`; numbers may repeat.
+        of_draws: by column a number for each draw, `(m,)`; numbers may repeat.
+        of_rows: the same for each row, `(n,)`.
     """
     sizes, chances = {}, {}
-    for name, (draws, rows) in columns.items():
+    for name, draws in of_draws.items():
+        rows = of_rows[name]
         places = torch.cat([draws, rows]).unique()
         shares = [torch.searchsorted(part.sort().values, places, right=True) / len(part) for part in (draws, rows)]
         size = (shares[0] - shares[1]).abs().max().item()

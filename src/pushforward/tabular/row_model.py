@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pushforward.flow import Flow
 from pushforward.io import register
 from pushforward.objectives import MaximumLikelihood
-from pushforward.tabular.discrete import AutoregressiveCategorical, one_hot
+from pushforward.tabular.discrete import AutoregressiveCategorical, OneHot
 from pushforward.tabular.engine import DensityResult, Quality, fit_density
 from pushforward.tabular.schema import Schema
 from pushforward.training import TrainResult, train
@@ -24,7 +24,7 @@ DISCRETE_STEPS = 3000
 
 @register
 class RowModel(nn.Module):
-    r"""$p(c, u \mid y) = p(c \mid y)\, p(u \mid c, y)$ of discrete coordinates c and continuous ones u, given a context y.
+    r"""$p(c, u \mid y) = p(c \mid y)\, p(u \mid c, y)$ of discrete coordinates c and continuous u, given a context y.
 
     Args:
         discrete: of c, given y; None if there are no discrete coordinates.
@@ -187,7 +187,7 @@ def context_vector(schema: Schema, context: Any) -> Tensor:
     What is rounded stands for itself, without noise.
     """
     rows = schema.encode(context, torch.Generator().manual_seed(0))
-    return torch.cat([one_hot(rows.discrete, schema.levels).double(), rows.continuous], dim=-1)
+    return torch.cat([one_hot(rows.discrete, schema.levels), rows.continuous], dim=-1)
 
 
 def given_states(c: Tensor, levels: tuple[int, ...], context: Tensor | None) -> Tensor | None:
@@ -195,7 +195,12 @@ def given_states(c: Tensor, levels: tuple[int, ...], context: Tensor | None) -> 
     parts = [one_hot(c, levels)] if levels else []
     if context is not None:
         parts.append(context)
-    return torch.cat([part.double() for part in parts], dim=-1) if parts else None
+    return torch.cat(parts, dim=-1).double() if parts else None
+
+
+def one_hot(c: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """States one-hot, float64: `(n, len(levels))` to `(n, sum(levels))`."""
+    return OneHot(levels)(c).double()
 
 
 def _like(value: Tensor | None, module: nn.Module) -> Tensor | None:
