@@ -346,7 +346,8 @@ class Angle(Numeric):
     """Numbers that are the same after a period; u is the normal quantile of the way round from a cut, standardised.
 
     The circle is cut in the middle of the widest arc that holds a fiftieth of the entries; only there may the density
-    jump. Numbers are read modulo the period, and decoded between `low` and `low + period`.
+    jump. Numbers are read modulo the period, and decoded between `low` and `low + period`; where they are rounded in
+    steps that do not divide the period, the last cell is cut short.
 
     Args:
         period: a full turn, in the units of the column; by default 2 pi.
