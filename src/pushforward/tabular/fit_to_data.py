@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pushforward.flow import Flow
+from pushforward.mixture import FlowMixture
 from pushforward.tabular.columns import Kind, Name
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.engine import DensityResult, Quality
@@ -206,8 +208,15 @@ def _together(schema: Schema, states: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _round_trip(model: RowModel, rows: Encoded, context: Tensor | None) -> float:
+    """The largest relative change of a coordinate on its way to the base and back, through each flow of a mixture."""
     if model.continuous is None:
         return 0.0
     given = given_states(rows.discrete, model.levels, context)
-    back = model.continuous.from_base(model.continuous.to_base(rows.continuous, given), given)
-    return ((back - rows.continuous).abs() / rows.continuous.abs().clamp_min(1.0)).max().item()
+    base = model.continuous.base
+    worst = 0.0
+    for flow in base.flows if isinstance(base, FlowMixture) else [model.continuous]:
+        assert isinstance(flow, Flow)
+        back = flow.from_base(flow.to_base(rows.continuous, given), given)
+        change = (back - rows.continuous).abs() / rows.continuous.abs().clamp_min(1.0)
+        worst = max(worst, change.max().item())
+    return worst

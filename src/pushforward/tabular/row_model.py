@@ -163,6 +163,7 @@ def _fit_discrete(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoregressiveCategorical(levels, context_features=0 if context is None else context.shape[1])
+    model.initialize(c, weights=weights)
     data = {"x": c, "context": None if context is None else context.float()}
     if weights is not None:
         data["weights"] = (weights / weights.mean()).float()
