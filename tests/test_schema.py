@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pushforward.tabular import Bounded, Integer, Kind, Ordered, Real, Schema, TableError, read_table
+from pushforward.tabular import Bounded, Integer, Kind, Ordered, Real, Schema, TableError, numeric_table, read_file
 from pushforward.tabular.sources import read_columns
 from pushforward.targets import faithful_path
 
@@ -256,7 +256,7 @@ def test_dictionaries_come_back() -> None:
 
 
 def test_the_library_s_own_table_comes_back() -> None:
-    table = read_table(faithful_path())
+    table = numeric_table(read_file(faithful_path()))
     found = round_trip(table)
     assert found.columns == table.columns
     np.testing.assert_array_equal(found.values, table.values)

@@ -16,7 +16,27 @@ from pushforward.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 110
+DPI, CSS_INCH = 160, 100  # pixels of the image, and of the page, per inch
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what it shows, also for those who cannot see it."""
+
+    figure: Figure
+    caption: str
+
+    @property
+    def image(self) -> str:
+        """The figure as the address of an image that lies within the page."""
+        buffer = BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+        return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
+
+    @property
+    def width(self) -> int:
+        """On a page that is wide enough, in its pixels."""
+        return round(CSS_INCH * self.figure.get_figwidth())
 
 
 @dataclass(frozen=True)
@@ -28,24 +48,16 @@ class Section:
         text: a paragraph under it.
         header: of the table's columns; the first column is text, the others are figures.
         rows: of the table.
-        figure: shown last.
-        caption: what the figure shows, also for those who cannot see it.
+        listing: lines of text, shown as they stand.
+        pictures: shown last.
     """
 
     title: str
     text: str = ""
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    figure: Figure | None = None
-    caption: str = ""
-
-    @property
-    def image(self) -> str:
-        """The figure as the address of an image that lies within the page."""
-        assert self.figure is not None
-        buffer = BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.1)
-        return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
+    listing: str = ""
+    pictures: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True)
@@ -56,12 +68,14 @@ class Page:
         title: of the page.
         verdict: "good", "doubtful" or "failed".
         findings: sentences below the verdict.
+        text: a paragraph below them.
         sections: what follows.
     """
 
     title: str
     verdict: str
     findings: Sequence[str] = ()
+    text: str = ""
     sections: Sequence[Section] = field(default_factory=tuple)
 
 

@@ -1,12 +1,12 @@
-"""Tables: read, check and write them; the kinds of their columns.
+"""Tables: their files, the kinds of their columns, densities of their rows.
 
-What needs torch is loaded on first use, so that reading a table does not.
+What needs torch is loaded on first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pushforward.tabular.table import Table, TableError, check_columns, check_fittable, read_table, write_csv
+from pushforward.tabular.table import Table, TableError, check_fittable
 
 if TYPE_CHECKING:
     from pushforward.tabular.columns import (
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
         Positive,
         Real,
     )
+    from pushforward.tabular.files import read_file, write_file
     from pushforward.tabular.schema import Encoded, Schema
+    from pushforward.tabular.sources import numeric_table
 else:
+    _PARTS = {
+        "Encoded": "schema",
+        "Schema": "schema",
+        "numeric_table": "sources",
+        "read_file": "files",
+        "write_file": "files",
+    }
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        part = "schema" if name in ("Encoded", "Schema") else "columns"
-        return getattr(importlib.import_module(f"{__name__}.{part}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_PARTS.get(name, 'columns')}"), name)
 
 
 __all__ = [
@@ -44,8 +52,8 @@ __all__ = [
     "Schema",
     "Table",
     "TableError",
-    "check_columns",
     "check_fittable",
-    "read_table",
-    "write_csv",
+    "numeric_table",
+    "read_file",
+    "write_file",
 ]

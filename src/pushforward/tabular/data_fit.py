@@ -16,10 +16,12 @@ from pushforward.io import load_info, load_module, save
 from pushforward.tabular.columns import Name
 from pushforward.tabular.conditional import Conditional, Marginal
 from pushforward.tabular.given import PROPOSALS, Completion, Places, learn_completion
+from pushforward.tabular.history import History
 from pushforward.tabular.judge import Judgement, Verdict
 from pushforward.tabular.row_model import RowModel, context_vector
 from pushforward.tabular.schema import Encoded, Schema
 from pushforward.tabular.sources import read_columns
+from pushforward.tabular.table import TableError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,14 +41,14 @@ class DataFit:
         context_schema: of the columns that the density is conditional on; None if there are none.
         model: of the encoded rows.
         judgement: the figures behind the verdict, on rows that the fit has not seen.
-        seconds: wall-clock time of the fit.
+        history: how the fit came about.
     """
 
     schema: Schema
     context_schema: Schema | None
     model: RowModel
     judgement: Judgement
-    seconds: float
+    history: History
     _completions: dict[Any, Completion]
 
     @property
@@ -118,7 +120,8 @@ class DataFit:
         Raises:
             ValueError: there is no such column, all columns are given, or a value cannot be one of its column.
         """
-        values: dict[Name, Any] = {**(given or {}), **columns}
+        values: dict[Name, Any] = dict(given or {})
+        values.update(columns)
         self._check_names(values)
         if len(values) == len(self.schema.kinds):
             raise ValueError("conditional: expected a column that is not given, got values for all")
@@ -147,11 +150,17 @@ class DataFit:
             data: a table with the schema's columns, some entries missing.
             context: a table with the context's columns and as many rows.
             seed: of the draws.
+
+        Raises:
+            TableError: a row has probability zero, as one with a new category (which).
         """
         generator = torch.Generator().manual_seed(seed)
         y = self._context(context)
         rows = self.schema.encode(data, generator)
         self._check_lengths(len(rows.inside), y)
+        if not bool(rows.inside.all()):
+            row = int((~rows.inside).nonzero()[0])
+            raise TableError(f"row {row + 1}: holds an entry that the model has never seen and gives probability zero")
         c, u = rows.discrete.clone(), rows.continuous.clone()
         _, columns = read_columns(data)
         missing = torch.stack([torch.from_numpy(columns[name].missing) for name in self.schema.kinds], dim=1)
@@ -174,7 +183,7 @@ class DataFit:
             "schema": self.schema.to_json(),
             "context_schema": self.context_schema.to_json() if self.context_schema else None,
             "judgement": self.judgement.to_json(),
-            "seconds": self.seconds,
+            "history": self.history.to_json(),
         }
         save(self.model, path, info={"table": info})
 
@@ -198,7 +207,7 @@ class DataFit:
             Schema.from_json(context) if context else None,
             model,
             Judgement.from_json(info["judgement"]),
-            info["seconds"],
+            History.from_json(info["history"]),
             {},
         )
 

@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from pushforward import files
 from pushforward.files import write_atomically
 from pushforward.tabular.csv_files import read_csv, write_csv_columns
-from pushforward.tabular.sources import read_columns
+from pushforward.tabular.sources import columns_as_lists, read_columns
 from pushforward.tabular.table import TableError
 
-Reader = Callable[[Path], Any]
-Writer = Callable[[Path, Any], None]
+
+class Format(NamedTuple):
+    """How files of a format are read and written, and what imports the package that this needs."""
+
+    read: Callable[[Path], Any]
+    write: Callable[[Path, Any], None]
+    needs: Callable[[], Any] = lambda: None
 
 
 def read_file(path: str | Path) -> Any:
     """A table from a file: a dict of columns, an Arrow table, or an array.
 
-    CSV files are UTF-8 text whose first line names the columns, unless every cell of it is a number. Their columns
-    hold numbers if every cell is one, and text otherwise; cells that are empty, NA, NaN, null or None are missing.
-    HDF5 files hold one two-dimensional array, or an array of one dimension for each column.
+    CSV files are UTF-8 text whose first line names the columns, unless every cell of it is a number; they are then
+    called x1, x2, ... Cells that are empty, NA, N/A, NaN, null or None are missing. A column of numbers alone is one of
+    numbers, one of true and false alone one of booleans. One of which at least nine tenths are numbers is refused, at
+    its first other cell; the rest are text. HDF5 files hold one array of two dimensions, one of records, or an array of
+    one dimension for each column; empty text is missing.
 
     Args:
         path: a .csv, .parquet, .feather, .npy, .h5 or .hdf5 file.
@@ -32,6 +40,13 @@ def read_file(path: str | Path) -> Any:
     Raises:
         TableError: the file cannot be read, or holds no table (where).
         ModuleNotFoundError: the format needs pyarrow or h5py.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file(f"{folder}/people.csv", {"height": [1.62, None], "sex": ["f", "m"]})
+        ...     read_file(f"{folder}/people.csv")
+        {'height': array([1.62,  nan]), 'sex': ['f', 'm']}
     """
     path = Path(path)
     with _telling(path, "cannot be read"):
@@ -39,7 +54,7 @@ def read_file(path: str | Path) -> Any:
             raise TableError(f"{path}: is a folder, not a file")
         if not path.exists():
             raise TableError(f"{path}: no such file")
-        return _format(path)[0](path)
+        return _format(path).read(path)
 
 
 def write_file(path: str | Path, table: Any) -> None:
@@ -54,29 +69,33 @@ def write_file(path: str | Path, table: Any) -> None:
         ModuleNotFoundError: the format needs pyarrow or h5py.
     """
     path = Path(path)
-    write = _format(path)[1]
-    with _telling(path, "cannot be written"):
-        if not path.parent.is_dir():
-            raise TableError(f"{path}: cannot be written: there is no folder {path.parent}")
-        with write_atomically(path) as temporary:
-            write(temporary, table)
+    check_writable(path)
+    with _telling(path, "cannot be written"), write_atomically(path) as temporary:
+        _format(path).write(temporary, table)
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuse a file that `write_file` could not write, before the work."""
+    """Refuse a file that `write_file` could not write, before the work that makes the table.
+
+    Raises:
+        ValueError: it is a folder, or cannot be written.
+        TableError: its name does not end in a known format.
+        ModuleNotFoundError: the format needs pyarrow or h5py.
+    """
     path = Path(path)
-    _format(path)
-    if path.is_dir():
-        raise TableError(f"{path}: is a folder, not a file")
-    if not path.parent.is_dir():
-        raise TableError(f"{path}: cannot be written: there is no folder {path.parent}")
+    _format(path).needs()
+    files.check_writable(path)
 
 
-def columns_as_lists(table: Any) -> dict[str, list[Any]]:
-    """Python numbers, text and booleans by column; None where missing."""
-    from pushforward.tabular.sources import _to_objects
-
-    return {str(name): _to_objects(column).tolist() for name, column in read_columns(table)[1].items()}
+@contextmanager
+def naming(source: str | Path) -> Iterator[None]:
+    """Let every `TableError` say which table it is about."""
+    try:
+        yield
+    except TableError as error:
+        if str(error).startswith(f"{source}: "):
+            raise
+        raise TableError(f"{source}: {error}") from error
 
 
 def _read_parquet(path: Path) -> Any:
@@ -111,9 +130,7 @@ def _write_npy(path: Path, table: Any) -> None:
         columns = read_columns(table)[1].values()
         texts = [column.name for column in columns if column.levels is not None]
         if texts:
-            raise TableError(
-                f"a .npy file cannot hold text or categories, as in column {texts[0]!r}; write a .csv file"
-            )
+            raise TableError(f"a .npy file cannot hold the text of column {texts[0]!r}; write a .csv file")
         table = np.stack([np.where(c.missing, np.nan, c.values.astype(np.float64)) for c in columns], axis=1)
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(table), allow_pickle=False)
@@ -123,20 +140,22 @@ def _read_hdf5(path: Path) -> Any:
     h5py = _h5py()
     with h5py.File(path) as file:
         sets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        if len(sets) == 1 and next(iter(sets.values())).ndim == 2:
-            return next(iter(sets.values()))[()]
+        [first, *others] = [*sets.values()] or [None]
+        if first is not None and not others and (first.ndim == 2 or first.dtype.names):
+            values = first[()]
+            return {name: values[name] for name in values.dtype.names} if values.dtype.names else values
         if not sets or any(item.ndim != 1 for item in sets.values()):
             raise TableError(f"{path}: expected one array of two dimensions, or one of one dimension for each column")
         return {name: _from_hdf5(item) for name, item in sets.items()}
 
 
 def _from_hdf5(item: Any) -> Any:
-    return item.asstr()[()].tolist() if item.dtype.kind in "SO" else item[()]
+    return [text or None for text in item.asstr()[()].tolist()] if item.dtype.kind in "SO" else item[()]
 
 
 def _write_hdf5(path: Path, table: Any) -> None:
     h5py = _h5py()
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", track_order=True) as file:
         for name, column in read_columns(table)[1].items():
             if column.levels is not None:
                 texts = np.array([str(level) for level in column.levels] or [""], dtype=object)
@@ -153,17 +172,7 @@ def _write_csv(path: Path, table: Any) -> None:
     write_csv_columns(path, columns_as_lists(table))
 
 
-FORMATS: Mapping[str, tuple[Reader, Writer]] = {
-    ".csv": (read_csv, _write_csv),
-    ".parquet": (_read_parquet, _write_parquet),
-    ".feather": (_read_feather, _write_feather),
-    ".npy": (_read_npy, _write_npy),
-    ".h5": (_read_hdf5, _write_hdf5),
-    ".hdf5": (_read_hdf5, _write_hdf5),
-}
-
-
-def _format(path: Path) -> tuple[Reader, Writer]:
+def _format(path: Path) -> Format:
     if path.suffix.lower() not in FORMATS:
         raise TableError(f"{path}: expected a file that ends in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
@@ -198,10 +207,9 @@ def _h5py() -> Any:
 def _telling(path: Path, what: str) -> Iterator[None]:
     """Errors of the system and of pyarrow as one that names the file."""
     try:
-        yield
-    except TableError:
-        raise
-    except ModuleNotFoundError:
+        with naming(path):
+            yield
+    except (TableError, ModuleNotFoundError):
         raise
     except OSError as error:
         raise TableError(f"{path}: {what}: {error.strerror or error}") from error
@@ -209,3 +217,13 @@ def _telling(path: Path, what: str) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] != "pyarrow":
             raise
         raise TableError(f"{path}: {what}: {str(error).splitlines()[0]}") from error
+
+
+FORMATS: Mapping[str, Format] = {
+    ".csv": Format(read_csv, _write_csv),
+    ".parquet": Format(_read_parquet, _write_parquet, lambda: _arrow("parquet")),
+    ".feather": Format(_read_feather, _write_feather, lambda: _arrow("feather")),
+    ".npy": Format(_read_npy, _write_npy),
+    ".h5": Format(_read_hdf5, _write_hdf5, _h5py),
+    ".hdf5": Format(_read_hdf5, _write_hdf5, _h5py),
+}

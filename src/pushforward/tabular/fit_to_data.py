@@ -15,6 +15,7 @@ from pushforward.mixture import FlowMixture
 from pushforward.tabular.columns import Kind, Name
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.engine import DensityResult, Quality
+from pushforward.tabular.history import History
 from pushforward.tabular.judge import FEWEST_ROWS, Judgement, calibration, distance
 from pushforward.tabular.row_model import RowModel, context_vector, fit_rows, given_states, one_hot
 from pushforward.tabular.schema import Encoded, Schema
@@ -111,7 +112,8 @@ def fit_to_data(
         found=fitted.continuous,
         seed=seed,
     )
-    return DataFit(schema, context_schema, fitted.model, judgement, time.monotonic() - start, {})
+    history = History.of(fitted, rows=len(seen), seconds=time.monotonic() - start)
+    return DataFit(schema, context_schema, fitted.model, judgement, history, {})
 
 
 def _weights(weights: Any, n: int) -> Tensor | None:

@@ -102,8 +102,9 @@ class Judgement:
         lines += [
             f"judged on       {rows}",
             f"log-likelihood  {at_least}{self.log_likelihood:.4f} +- {self.error:.4f} nats a row",
-            f"overfitting     {self.gap:.4f} +- {self.gap_error:.4f} nats a column",
         ]
+        if self.unseen:
+            lines.append(f"overfitting     {self.gap:.4f} +- {self.gap_error:.4f} nats a column")
         for name, (mean, error) in self.candidates.items():
             mark = "  (chosen)" if name == self.chosen else ""
             lines.append(f"  {name:<22}{mean:10.4f} +- {error:.4f} nats, coordinates{mark}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pushforward.tabular.sources import read_columns
+from pushforward.tabular.columns.levels import Levels
+from pushforward.tabular.sources import columns_as_lists, read_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,24 +20,58 @@ MAX_COLUMNS = 6
 
 
 def plot(fit: DataFit, data: Any = None, context: Any = None) -> Figure:
-    """New rows, and those of a table if one is given: scatter plots of all pairs of columns, or a histogram of one."""
-    from pushforward.plotting import histogram, pair_plot
-
+    """New rows, and those of a table if one is given: all pairs of columns of numbers, or else each by itself."""
     draws = fit.sample(None if context is not None else DRAWS, context, seed=0)
-    names = [str(name) for name in fit.schema.kinds][:MAX_COLUMNS]
-    samples = numbers(fit, draws)[:, :MAX_COLUMNS]
-    real = None if data is None else numbers(fit, data)[:, :MAX_COLUMNS]
-    if len(names) == 1:
-        return histogram(samples[:, 0], None if real is None else real[:, 0], names[0])
-    return pair_plot(samples, real, names)
+    return pairs(fit, draws, data) or columns(fit, draws, data)
 
 
-def numbers(fit: DataFit, table: Any) -> Tensor:
-    """A number for each entry, `(n, columns)`: levels by their position, NaN where missing."""
-    columns = read_columns(table)[1]
-    found = []
+def pairs(fit: DataFit, draws: Any, data: Any = None) -> Figure | None:
+    """Scatter plots of all pairs of columns of numbers, at most six of them; None of less than two."""
+    from pushforward.plotting import pair_plot
+
+    names = list(fit.schema.continuous_names)[:MAX_COLUMNS]
+    if len(names) < 2:
+        return None
+    parts = [None if table is None else _stacked(entries(fit, table), names) for table in (draws, data)]
+    if any(part is not None and not bool(part.isfinite().all(-1).any()) for part in parts):
+        return None
+    assert parts[0] is not None
+    figure: Figure = pair_plot(parts[0], parts[1], [str(name) for name in names])
+    return figure
+
+
+def columns(fit: DataFit, draws: Any, data: Any = None, *, most: int = 40) -> Figure:
+    """The distribution of each column, of the first 40."""
+    from pushforward.plotting import histograms
+
+    shown = [str(name) for name in fit.schema.kinds][:most]
+    parts = [None if table is None else entries(fit, table) for table in (draws, data)]
+    first, second = ({name: part[name] for name in shown} if part is not None else None for part in parts)
+    assert first is not None
+    figure: Figure = histograms(first, second)
+    return figure
+
+
+def entries(fit: DataFit, table: Any) -> dict[str, Tensor | list[str | None]]:
+    """By column, numbers with NaN where missing, or levels as text with None where missing."""
+    _, found = read_columns(table)
+    levels = [name for name, kind in fit.schema.kinds.items() if isinstance(kind, Levels)]
+    texts = columns_as_lists(table) if levels else {}
+    answer: dict[str, Tensor | list[str | None]] = {}
     for name in fit.schema.kinds:
-        column = columns[name]
+        if name in levels:
+            answer[str(name)] = [None if entry is None else level_text(entry) for entry in texts[str(name)]]
+            continue
+        column = found[name]
         values = torch.from_numpy(column.values.astype(float))
-        found.append(torch.where(torch.from_numpy(column.missing), torch.nan, values))
-    return torch.stack(found, dim=-1)
+        answer[str(name)] = torch.where(torch.from_numpy(column.missing), torch.nan, values)
+    return answer
+
+
+def level_text(entry: Any) -> str:
+    """A level as text."""
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
+
+
+def _stacked(found: dict[str, Tensor | list[str | None]], names: list[Any]) -> Tensor:
+    return torch.stack([torch.as_tensor(found[str(name)]) for name in names], dim=-1)

@@ -66,6 +66,60 @@ def read_columns(data: Any) -> tuple[Source, Columns]:
     return form, columns
 
 
+def numeric_table(data: Any, source: str = "table") -> Table:
+    """The columns of a table of finite numbers, float64.
+
+    Args:
+        data: of any form that `read_columns` takes.
+        source: where it came from, for messages.
+
+    Raises:
+        TableError: a column holds text, booleans, or an entry that is missing or infinite (where).
+
+    Example:
+        >>> numeric_table({"a": [1, 2], "b": [0.5, 1.5]}).values.tolist()
+        [[1.0, 0.5], [2.0, 1.5]]
+    """
+    columns = read_columns(data)[1]
+    numbers = []
+    for name, column in columns.items():
+        numbers.append(column.numbers("real"))
+        if column.missing.any():
+            refuse(name, "expected a number, got a missing entry", int(column.missing.argmax()))
+    return Table(tuple(map(str, columns)), np.stack(numbers, axis=1), source)
+
+
+def columns_as_lists(data: Any) -> dict[str, list[Any]]:
+    """Python numbers, text and booleans by column; None where missing."""
+    return {str(name): _to_objects(column).tolist() for name, column in read_columns(data)[1].items()}
+
+
+def select(data: Any, names: Sequence[Name]) -> Any:
+    """A table of only these columns, in this order.
+
+    Args:
+        data: of any form that `read_columns` takes; of an array or tensor the answer is a dict, so that the columns
+            keep their names.
+        names: of columns that there are.
+    """
+    source, columns = read_columns(data)
+    if isinstance(source, Array | Tensors):
+        return {name: _by_itself(columns[name]) for name in names}
+    places = list(columns)
+    return source.take([places.index(name) for name in names]).write({name: columns[name] for name in names})
+
+
+def some_rows(data: Any, most: int) -> Any:
+    """At most so many rows of a table, evenly from its first to its last; itself if it has no more."""
+    source, columns = read_columns(data)
+    n = len(next(iter(columns.values())))
+    if n <= most:
+        return data
+    index = np.linspace(0, n - 1, most).astype(np.int64)
+    rows = {k: replace(c, values=c.values[index], missing=c.missing[index]) for k, c in columns.items()}
+    return source.write(rows)
+
+
 def source_from_json(description: Mapping[str, Any]) -> Source:
     """The source that `Source.to_json` described."""
     arguments = {name: tuple(v) if isinstance(v, list) else v for name, v in description.items() if name != "source"}
@@ -442,6 +496,13 @@ def _to_objects(column: Column) -> NDArray[np.object_]:
         entries = np.array([*column.levels, None], dtype=object)[column.values]
     entries[column.missing] = None
     return entries
+
+
+def _by_itself(column: Column) -> Any:
+    """An array of numbers or booleans, or a list where that cannot hold the entries."""
+    if column.levels is not None or (column.missing.any() and column.values.dtype.kind != "f"):
+        return _to_objects(column).tolist()
+    return _to_array(column, column.values.dtype.str)
 
 
 def _to_array(column: Column, dtype: str) -> NDArray[Any]:
