@@ -16,6 +16,7 @@ from pushforward import __version__
 
 if TYPE_CHECKING:
     from pushforward.tabular.data_fit import DataFit
+    from pushforward.tabular.schema import Schema
 
 CONFIG, PREFIX = "pushforward.toml", "PUSHFORWARD_"
 HELP = f"""Normalizing flows: densities of tables, new rows, scores, reports.
@@ -135,11 +136,11 @@ def sample(
 @app.command
 def score(model: Model, table: Rows, /, *, output: Output) -> None:
     """Write the log-density of each row, in nats, in the table's own units; -inf outside the support."""
-    from pushforward.tabular.files import check_writable, naming, write_file
+    from pushforward.tabular.files import check_writable, naming, read_file, write_file
 
     check_writable(output)
     fitted = _load(model)
-    data, context = _split(fitted, table)
+    data, context = _split(fitted, read_file(table), table)
     with naming(table):
         scores = fitted.log_prob(data, context)
     write_file(output, {"log_prob": scores.numpy()})
@@ -157,10 +158,11 @@ def impute(model: Model, table: Rows, /, *, output: Output, seed: Seed = 0) -> N
 
     check_writable(output)
     fitted = _load(model)
-    data, context = _split(fitted, table)
+    whole = read_file(table)
+    data, context = _split(fitted, whole, table)
     with naming(table):
         drawn = columns_as_lists(fitted.impute(data, context, seed=seed))
-    whole = columns_as_lists(read_file(table))
+    whole = columns_as_lists(whole)
     filled = 0
     for name, entries in drawn.items():
         filled += sum(entry is None for entry in whole[name])
@@ -206,11 +208,11 @@ def report(
     """Write one HTML page that needs no network: verdict, data against samples, calibration, training, the layers."""
     from pushforward.files import check_writable
     from pushforward.report import table_page, write_page
-    from pushforward.tabular.files import naming
+    from pushforward.tabular.files import naming, read_file
 
     check_writable(output)
     fitted = _load(model)
-    data, context = _split(fitted, table)
+    data, context = _split(fitted, read_file(table), table)
     with naming(table):
         page = table_page(fitted, data, context, title=f"{model.name} on {table.name}")
     write_page(page, output)
@@ -223,7 +225,7 @@ def inspect(model: Model, /) -> None:
     from pushforward.tabular.architecture import describe
 
     fitted = _load(model)
-    given = "" if fitted.context_schema is None else f"given {fitted.context_schema}\n\n"
+    given = "" if fitted.context_schema is None else f"given:\n{fitted.context_schema}\n\n"
     print(f"{fitted.schema}\n\n{given}{describe(fitted.model)}\n\n{fitted.history}\n\n{fitted.judgement}")
 
 
@@ -231,10 +233,10 @@ def inspect(model: Model, /) -> None:
 def check(model: Model, table: Rows, /, *, seed: Seed = 0) -> int:
     """Judge a model on the rows of a table: exit code 0 if it is good, 1 if it is not."""
     from pushforward.tabular.check import check as judge
-    from pushforward.tabular.files import naming
+    from pushforward.tabular.files import naming, read_file
 
     fitted = _load(model)
-    data, context = _split(fitted, table)
+    data, context = _split(fitted, read_file(table), table)
     with naming(table):
         judgement = judge(fitted, data, context, seed=seed)
     print(judgement)
@@ -355,38 +357,33 @@ def _load(path: Path) -> DataFit:
     return DataFit.load(path)
 
 
-def _split(fitted: DataFit, path: Path) -> tuple[Any, Any]:
-    """The model's columns of a file, and those of its context, None if it has none."""
-    from pushforward.tabular.files import read_file
-    from pushforward.tabular.sources import read_columns, select
-    from pushforward.tabular.table import check_names
-
-    data = read_file(path)
-    schemas = [fitted.schema, fitted.context_schema]
-    expected = [list(schema.kinds) for schema in schemas if schema is not None]
-    everything = [name for names in expected for name in names]
-    found = read_columns(data)[1]
-    if not set(everything) <= set(found):
-        check_names(found, everything, str(path))
-    parts = [select(data, names) for names in expected]
-    return parts[0], parts[1] if len(parts) > 1 else None
+def _split(fitted: DataFit, data: Any, path: Path) -> tuple[Any, Any]:
+    """The model's columns of a table, and those of its context, None if it has none."""
+    context = None if fitted.context_schema is None else _columns(fitted.context_schema, data, path)
+    return _columns(fitted.schema, data, path), context
 
 
 def _context(fitted: DataFit, path: Path | None) -> Any:
-    """The context's columns of a file, or what stands for no context."""
+    """The context's columns of a file; None if the model has no context."""
     from pushforward.tabular.files import read_file
+
+    if fitted.context_schema is None:
+        if path is not None:
+            raise ValueError("got --context, but the density was fitted without one")
+        return None
+    if path is None:
+        raise ValueError(f"expected --context, a file with {', '.join(map(repr, fitted.context_schema.kinds))}")
+    return _columns(fitted.context_schema, read_file(path), path)
+
+
+def _columns(schema: Schema, data: Any, path: Path) -> Any:
+    """The schema's columns of a table that may have more."""
+    from pushforward.tabular.files import naming
     from pushforward.tabular.sources import read_columns, select
     from pushforward.tabular.table import check_names
 
-    if path is None and fitted.context_schema is not None:
-        raise ValueError(f"expected --context, a file with {', '.join(map(repr, fitted.context_schema.kinds))}")
-    if path is None:
-        return None
-    if fitted.context_schema is None:
-        raise ValueError("got --context, but the density was fitted without one")
-    data = read_file(path)
-    names = list(fitted.context_schema.kinds)
-    found = read_columns(data)[1]
-    if not set(names) <= set(found):
-        check_names(found, names, str(path))
-    return select(data, names)
+    with naming(path):
+        found = read_columns(data)[1]
+    if not set(schema.kinds) <= set(found):
+        check_names(found, schema.kinds, str(path))
+    return select(data, list(schema.kinds))

@@ -17,7 +17,6 @@ from pushforward.plotting.panels import span_of
 from pushforward.plotting.style import BLUE, INK, ORANGE, Array, house_style, new_figure
 
 Entries = Tensor | Sequence[str | None]
-PER_ROW = 4
 MOST_BINS, FEWEST_BINS = 40, 10
 MOST_LEVELS = 10
 LONGEST = 14  # letters of a level
@@ -26,34 +25,38 @@ BAND = 0.999
 
 
 @house_style
-def histograms(samples: Mapping[str, Entries], data: Mapping[str, Entries] | None = None) -> Figure:
+def histograms(
+    samples: Mapping[str, Entries], data: Mapping[str, Entries] | None = None, *, columns: int = 4
+) -> Figure:
     """The distribution of each column: a density of numbers, or the share of each level, where they are not missing.
 
     Args:
         samples: by column, numbers `(n,)` with NaN where missing, or levels with None where missing.
         data: the same columns, to compare with.
+        columns: at most so many panels in a row.
 
     Returns:
-        A figure with one panel per column, at most four in a row; where entries are missing the title says how many.
+        A figure with one panel per column; where entries are missing it says how many.
 
     Raises:
         ValueError: there is no column, or the columns differ.
 
     Example:
         >>> figure = histograms({"size": torch.tensor([1.7, 1.8, 1.6]), "colour": ["red", "blue", None]})
-        >>> figure.axes[1].get_title()
-        'colour (33.3 % missing)'
+        >>> figure.axes[1].get_xlabel()
+        'missing 33.3 %'
     """
     if not samples or (data is not None and set(data) != set(samples)):
         raise ValueError(f"expected the same columns, at least one, got {list(samples)} and {list(data or [])}")
-    figure, axes = _grid(len(samples))
+    figure, axes = _grid(len(samples), columns)
     for ax, (name, drawn) in zip(axes, samples.items(), strict=True):
         real = None if data is None else data[name]
         if isinstance(drawn, Tensor):
             _draw_numbers(ax, _numbers(drawn), None if real is None else _numbers(real))
         else:
             _draw_levels(ax, drawn, real)
-        ax.set_title(_title(name, drawn, real))
+        ax.set_title(_short(name, 28))
+        ax.set_xlabel(_gaps(drawn, real), fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     if data is not None:
         handles = [Patch(**_look(kind)) for kind in ("data", "samples")]
@@ -62,7 +65,7 @@ def histograms(samples: Mapping[str, Entries], data: Mapping[str, Entries] | Non
 
 
 @house_style
-def calibration_plot(draws: Mapping[str, Tensor], data: Mapping[str, Tensor]) -> Figure:
+def calibration_plot(draws: Mapping[str, Tensor], data: Mapping[str, Tensor], *, columns: int = 4) -> Figure:
     """Of each column, the distribution function of the data against that of the draws: a diagonal if they agree.
 
     The band is where 99.9 % of such curves lie whole, were both from one distribution.
@@ -70,9 +73,10 @@ def calibration_plot(draws: Mapping[str, Tensor], data: Mapping[str, Tensor]) ->
     Args:
         draws: by column, numbers `(m,)`; they may repeat.
         data: the same columns, `(n,)`.
+        columns: at most so many panels in a row.
 
     Returns:
-        A figure with one panel per column, at most four in a row.
+        A figure with one panel per column.
 
     Raises:
         ValueError: there is no column, or the columns differ.
@@ -82,7 +86,7 @@ def calibration_plot(draws: Mapping[str, Tensor], data: Mapping[str, Tensor]) ->
     """
     if not draws or set(draws) != set(data):
         raise ValueError(f"expected the same columns, at least one, got {list(draws)} and {list(data)}")
-    figure, axes = _grid(len(draws), square=True)
+    figure, axes = _grid(len(draws), columns, square=True)
     for i, (ax, (name, drawn)) in enumerate(zip(axes, draws.items(), strict=True)):
         real = data[name]
         effective = len(drawn) * len(real) / (len(drawn) + len(real))
@@ -100,15 +104,15 @@ def calibration_plot(draws: Mapping[str, Tensor], data: Mapping[str, Tensor]) ->
         ax.set_box_aspect(1)
         ax.locator_params(nbins=3)
         ax.set_title(_short(name, 28))
-        if i % PER_ROW == 0:
+        if i % columns == 0:
             ax.set_ylabel("share of data below")
-        if i + PER_ROW >= len(draws):
+        if i + columns >= len(draws):
             ax.set_xlabel("share of draws below")
     return figure
 
 
-def _grid(count: int, square: bool = False) -> tuple[Figure, list[Axes]]:
-    rows, columns = math.ceil(count / PER_ROW), min(count, PER_ROW)
+def _grid(count: int, most: int, square: bool = False) -> tuple[Figure, list[Axes]]:
+    rows, columns = math.ceil(count / most), min(count, most)
     figure = new_figure(2.1 * columns + 0.4, (2.3 if square else 1.9) * rows + 0.4)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in axes[count:]:
@@ -185,13 +189,12 @@ def _numbers(values: Entries) -> Array:
     return found[np.isfinite(found)]
 
 
-def _title(name: str, samples: Entries, data: Entries | None) -> str:
-    shares = [_missing(part) for part in (samples, data) if part is not None]
-    if not any(shares):
-        return _short(name, 28)
-    if data is None:
-        return f"{_short(name, 20)} ({100 * shares[0]:.1f} % missing)"
-    return f"{_short(name, 28)}\nmissing: data {100 * shares[1]:.1f} %, samples {100 * shares[0]:.1f} %"
+def _gaps(samples: Entries, data: Entries | None) -> str:
+    """How many entries are missing, in words; nothing if none is."""
+    shares = [f"{100 * _missing(part):.1f} %" for part in (data, samples) if part is not None]
+    if set(shares) == {"0.0 %"}:
+        return ""
+    return f"missing {shares[0]}" + (f", of samples {shares[1]}" if len(shares) > 1 else "")
 
 
 def _missing(values: Entries) -> float:

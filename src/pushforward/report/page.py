@@ -16,7 +16,7 @@ from pushforward.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI, CSS_INCH = 160, 100  # pixels of the image, and of the page, per inch
+DPI, CSS_INCH = 160, 96  # pixels of the image, and of the page, per inch
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Section:
         text: a paragraph under it.
         header: of the table's columns; the first column is text, the others are figures.
         rows: of the table.
+        words: how many of the first columns hold text.
         listing: lines of text, shown as they stand.
         pictures: shown last.
     """
@@ -56,6 +57,7 @@ class Section:
     text: str = ""
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+    words: int = 1
     listing: str = ""
     pictures: Sequence[Picture] = ()
 

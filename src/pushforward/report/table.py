@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pushforward.plotting import angle_colors, calibration_plot, histograms, steps_samples, training_curve
+from pushforward.plotting import angle_colors, calibration_plot, density_2d, histograms, steps_samples, training_curve
 from pushforward.report.page import Page, Picture, Section
 from pushforward.tabular.architecture import describe, path_of
-from pushforward.tabular.check import check
+from pushforward.tabular.check import APART, check
 from pushforward.tabular.columns import Kind
 from pushforward.tabular.columns.levels import Levels
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.judge import Judgement, Verdict
-from pushforward.tabular.plot import columns, entries, level_text, pairs
+from pushforward.tabular.plot import entries, level_text, pairs
 from pushforward.tabular.row_model import context_vector
 from pushforward.tabular.sources import read_columns, some_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS, FEWEST_DRAWS, STEP_DRAWS = 5000, 1000, 1500
 MOST_COLUMNS, MOST_STEPS, MOST_LISTED = 40, 17, 200
@@ -40,14 +44,11 @@ def table_page(fit: DataFit, data: Any, context: Any = None, *, title: str = "A 
     here = check(fit, data, context)
     data, context = some_rows(data, ROWS), None if context is None else some_rows(context, ROWS)
     rows = len(next(iter(read_columns(data)[1].values())))
-    draws = fit.sample(max(rows, FEWEST_DRAWS), seed=0) if context is None else fit.sample(1, context, seed=0)
+    draws = fit.sample(max(rows, FEWEST_DRAWS), seed=APART) if context is None else fit.sample(1, context, seed=APART)
     sections = [
         _figures(fit.judgement, here),
         _pairs(fit, draws, data),
-        Section(
-            "Each column",
-            pictures=[Picture(columns(fit, draws, data, most=MOST_COLUMNS), "Densities of data and samples.")],
-        ),
+        _densities(fit, draws, data),
         _calibration(fit, draws, data),
         _training(fit),
         _steps(fit, context),
@@ -86,7 +87,7 @@ def _figures(fitted: Judgement, here: Judgement) -> Section:
     )
     bound = " Log-likelihoods are lower bounds, since entries are rounded or missing." if here.bound else ""
     return Section(
-        "Verdict",
+        "Behind the verdict",
         "Log-likelihoods are in the units of the table: the larger, the better. The distances are 0 where samples are "
         "like the data and 1 where they have nothing in common." + bound,
         ("", "when fitted", "this table"),
@@ -118,24 +119,44 @@ def _pairs(fit: DataFit, draws: Any, data: Any) -> Section | None:
     return Section("Data and samples", pictures=[Picture(figure, f"{some} of numbers against each other.")])
 
 
+def _densities(fit: DataFit, draws: Any, data: Any) -> Section:
+    pictures = _in_fours(histograms, entries(fit, draws), entries(fit, data))
+    if fit.schema.features == 2 and not fit.schema.levels and fit.context_schema is None:
+        rows = fit.schema.encode(data, torch.Generator().manual_seed(0))
+        figure = density_2d(
+            lambda u: fit.model.log_prob(u.new_zeros(len(u), 0).long(), u),
+            data=rows.continuous[rows.inside],
+            columns=[f"{name}, standardised" for name in fit.schema.kinds],
+            dtype=torch.float64,
+        )
+        pictures.append(Picture(figure, "The density of the standardised coordinates, and the rows."))
+    return Section("Densities", pictures=pictures)
+
+
 def _calibration(fit: DataFit, draws: Any, data: Any) -> Section:
-    drawn, real = (_ranked(fit, table) for table in (draws, data))
+    pictures = _in_fours(calibration_plot, _ranked(fit, draws), _ranked(fit, data))
     return Section(
         "Calibration",
         "For each value, the share of draws and of rows that are not above it. Curves on the diagonal mean equal "
         "distributions; of equal ones 99.9 % lie whole within the grey band. Missing entries come first, then "
         "levels in their order.",
-        pictures=[
-            Picture(calibration_plot(drawn, real), "Distribution functions of draws and data against each other.")
-        ],
+        pictures=pictures,
     )
+
+
+def _in_fours(plot: Callable[..., Figure], draws: Mapping[str, Any], data: Mapping[str, Any]) -> list[Picture]:
+    """Figures of four columns each, which lie side by side, or on a phone one below the other."""
+    names = list(draws)[:MOST_COLUMNS]
+    fours = [names[start : start + 4] for start in range(0, len(names), 4)]
+    parts = [[{name: part[name] for name in four} for part in (draws, data)] for four in fours]
+    return [Picture(plot(*pair, columns=2), ", ".join(pair[0])) for pair in parts]
 
 
 def _ranked(fit: DataFit, table: Any) -> dict[str, Tensor]:
     """A number for each entry of each column: levels by their position, missing entries below all."""
     found: dict[str, Tensor] = {}
     values = entries(fit, table)
-    for name, kind in list(fit.schema.kinds.items())[:MOST_COLUMNS]:
+    for name, kind in fit.schema.kinds.items():
         column = values[str(name)]
         if isinstance(column, Tensor):
             found[str(name)] = torch.where(column.isnan(), -math.inf, column)
@@ -154,7 +175,13 @@ def _positions(column: list[str | None], kind: Kind) -> Tensor:
 def _training(fit: DataFit) -> Section:
     history = fit.history
     rows = [
-        (c.name, f"{c.log_likelihood:.4f} ± {c.error:.4f}", f"{c.gap:.4f}", f"{c.steps:,}", f"{c.seconds:.1f}")
+        (
+            c.name,
+            f"{c.log_likelihood:.4f} ± {c.error:.4f}",
+            f"{c.gap:.4f}",
+            f"{c.steps:,}" if c.steps else "–",
+            f"{c.seconds:.1f}",
+        )
         for c in history.candidates
     ]
     text = ""
@@ -163,6 +190,8 @@ def _training(fit: DataFit) -> Section:
             "What was fitted to the continuous coordinates, the best first, by its mean log-likelihood of rows that it "
             "had not seen, in nats of the standardised coordinates; the gap is how much likelier those are that it had."
         )
+    if history.candidates and history.candidates[0].steps:
+        text += " The losses of the flow's single steps are not kept."
     pictures = [
         Picture(training_curve(run.losses, run.validation or None, title=name), f"Training of the {name}: {run}.")
         for name, run in history.runs.items()
@@ -217,5 +246,5 @@ def _columns(fit: DataFit) -> Section:
     ]
     more = f"The first {MOST_LISTED} of {len(rows)} columns." if len(rows) > MOST_LISTED else ""
     return Section(
-        "Columns and model", more, ("column", "kind", "missing", ""), rows[:MOST_LISTED], listing=describe(fit.model)
+        "Columns and model", more, ("column", "kind", "missing", ""), rows[:MOST_LISTED], 2, listing=describe(fit.model)
     )

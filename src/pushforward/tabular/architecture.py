@@ -85,7 +85,8 @@ def path_of(model: RowModel, n: int, context: Tensor | None = None) -> tuple[lis
     points = [z]
     for layer in parts.layers:
         points.append(layer(points[-1], given if layer.context_features else None)[0])
-    return ["base", *(f"{k}: {name}" for k, name in enumerate(parts.names, 1))], points
+    titles = [f"{k}: {name}".replace(" ", "\n").replace("\n", " ", 1) for k, name in enumerate(parts.names, 1)]
+    return ["base", *titles], points
 
 
 def _flat(bijection: Bijection) -> tuple[Bijection, ...]:

@@ -15,6 +15,8 @@ from pushforward.tabular.table import TableError
 if TYPE_CHECKING:
     from pushforward.tabular.data_fit import DataFit
 
+APART = 1_000_003  # the rows may be draws of the model under the same seed; they are compared with others
+
 
 def check(fit: DataFit, data: Any, context: Any = None, *, seed: int = 0) -> Judgement:
     """The figures and the verdict of a fit on the rows of a table, of which at most 5,000 are looked at.
@@ -35,4 +37,4 @@ def check(fit: DataFit, data: Any, context: Any = None, *, seed: int = 0) -> Jud
     if fit.context_schema is not None:
         y = context_vector(fit.context_schema, some_rows(context, JUDGE_ROWS))
     encoded = fit.schema.encode(some_rows(data, JUDGE_ROWS), torch.Generator().manual_seed(seed))
-    return judge(fit.model, fit.schema, encoded, y, seen=None, found=None, seed=seed)
+    return judge(fit.model, fit.schema, encoded, y, seen=None, found=None, seed=seed + APART)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DRAWS = 4000
 MAX_COLUMNS = 6
+MOST_HISTOGRAMS = 40
 
 
 def plot(fit: DataFit, data: Any = None, context: Any = None) -> Figure:
@@ -40,13 +41,12 @@ def pairs(fit: DataFit, draws: Any, data: Any = None) -> Figure | None:
     return figure
 
 
-def columns(fit: DataFit, draws: Any, data: Any = None, *, most: int = 40) -> Figure:
+def columns(fit: DataFit, draws: Any, data: Any = None) -> Figure:
     """The distribution of each column, of the first 40."""
     from pushforward.plotting import histograms
 
-    shown = [str(name) for name in fit.schema.kinds][:most]
     parts = [None if table is None else entries(fit, table) for table in (draws, data)]
-    first, second = ({name: part[name] for name in shown} if part is not None else None for part in parts)
+    first, second = (None if part is None else dict(list(part.items())[:MOST_HISTOGRAMS]) for part in parts)
     assert first is not None
     figure: Figure = histograms(first, second)
     return figure
