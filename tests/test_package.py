@@ -31,7 +31,11 @@ LAYERS: dict[str, list[str]] = {
     "training": ["files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "mixture", "nn", "transformers"],
     "diagnostics": [],
-    "tabular": ["", "files", "flow", "io", "nn", "numerics", "recipes"],
+    "tabular": [
+        *("", "bases", "bijections", "diagnostics", "files", "flow", "io", "mixture", "nn", "numerics", "objectives"),
+        *("plotting", "recipes", "training", "transformers"),
+    ],
+    "report": ["__version__", "files", "plotting", "tabular"],
     "inference": [
         *("bases", "bijections", "diagnostics", "flow", "io", "nn", "numerics", "objectives", "training"),
         *("plotting", "transformers"),

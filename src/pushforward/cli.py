@@ -328,26 +328,27 @@ def _fit(
     from pushforward.tabular.sources import numeric_table, read_columns, select
     from pushforward.tabular.text import parse_pairs
 
+    options: dict[str, Any] = {"quality": quality, "max_seconds": max_seconds, "seed": seed}
+    aside = [*context, *([] if weights is None else [weights])]
+    if not aside and not kinds:
+        return fit_to_data(data, **options)
     names = list(read_columns(data)[1])
     parsed = parse_pairs(kinds, names, "NAME=KIND")
-    for name in [*context, *([weights] if weights is not None else [])]:
+    for name in aside:
         if name not in names:
             raise ValueError(f"there is no column {name!r}; the columns are {', '.join(map(repr, names))}")
-    aside = {*context, weights}
+    if weights in context or weights in parsed:
+        raise ValueError(f"the column of weights, {weights!r}, can be nothing else")
     modelled = [name for name in names if name not in aside]
     if not modelled:
         raise ValueError("expected a column that is neither context nor weights")
-    if weights in context or weights in parsed:
-        raise ValueError(f"the column of weights, {weights!r}, can be nothing else")
     return fit_to_data(
-        select(data, modelled) if aside - {None} else data,
+        select(data, modelled),
         select(data, context) if context else None,
         kinds={name: kind for name, kind in parsed.items() if name not in context},
         context_kinds={name: kind for name, kind in parsed.items() if name in context},
         weights=None if weights is None else numeric_table(select(data, [weights])).values[:, 0],
-        quality=quality,
-        max_seconds=max_seconds,
-        seed=seed,
+        **options,
     )
 
 
