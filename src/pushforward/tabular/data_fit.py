@@ -15,7 +15,7 @@ from torch import Tensor
 from pushforward.io import load_info, load_module, save
 from pushforward.tabular.columns import Name
 from pushforward.tabular.conditional import Conditional, Marginal
-from pushforward.tabular.given import PROPOSALS, Completion, Places, learn_completion
+from pushforward.tabular.given import PROPOSALS, Completion, Places, completion_for
 from pushforward.tabular.judge import Judgement, Verdict
 from pushforward.tabular.row_model import RowModel, context_vector
 from pushforward.tabular.schema import Encoded, Schema
@@ -250,9 +250,9 @@ class DataFit:
     def _completion(self, given: Places, y: Tensor | None, forbidden: tuple[tuple[int, int], ...]) -> Completion:
         """Learnt once for each set of given coordinates; anew for each context."""
         if y is not None:
-            return learn_completion(self.model, given, y, forbidden)
+            return completion_for(self.model, given, y, forbidden)
         if (given, forbidden) not in self._completions:
-            self._completions[given, forbidden] = learn_completion(self.model, given, None, forbidden)
+            self._completions[given, forbidden] = completion_for(self.model, given, None, forbidden)
         return self._completions[given, forbidden]
 
     def _complete(

@@ -77,19 +77,21 @@ class RowModel(nn.Module):
     def sample(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draws of c, `(n, len(levels))`, and u, `(n, features)`, float64: one for each row of a context `(n, ...)`."""
         c = torch.zeros(n, 0, dtype=torch.int64)
-        u = torch.zeros(n, 0, dtype=torch.float64)
         if self.discrete is not None:
             c = self.discrete.sample(n) if context is None else self.discrete.sample((), context)
-        if self.continuous is not None:
-            given = given_states(c, self.levels, context)
-            parts = [None] * -(-n // BLOCK) if given is None else given.split(BLOCK)
-            counts = [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
-            draws = [
-                self.continuous.sample(count) if part is None else self.continuous.sample((), part)
-                for count, part in zip(counts, parts, strict=True)
-            ]
-            u = torch.cat(draws).double() if draws else u.new_zeros(0, self.features)
-        return c, u
+        return c, self.sample_continuous(c, context)
+
+    @torch.no_grad()
+    def sample_continuous(self, c: Tensor, context: Tensor | None = None) -> Tensor:
+        """A draw of u, `(n, features)`, for each row of states c, `(n, len(levels))`, and of a context."""
+        if self.continuous is None:
+            return torch.zeros(len(c), 0, dtype=torch.float64)
+        draws = [torch.zeros(0, self.features, dtype=torch.float64)]
+        for start in range(0, len(c), BLOCK):
+            rows = slice(start, start + BLOCK)
+            given = given_states(c[rows], self.levels, None if context is None else context[rows])
+            draws.append(self.continuous.sample(len(c[rows])) if given is None else self.continuous.sample((), given))
+        return torch.cat(draws)
 
 
 @dataclass(frozen=True)
