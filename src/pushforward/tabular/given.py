@@ -15,7 +15,7 @@ from pushforward.tabular.row_model import RowModel, fit_rows, given_states
 
 ROWS = 20_000  # drawn from the model to learn from
 PROPOSALS = 64  # for each row that is completed
-LEARN_SECONDS = 10.0
+LEARN_SECONDS = 5.0
 TRIES = 20  # times as many are drawn where few are accepted
 
 
@@ -168,7 +168,9 @@ def completion_for(
     rest = given.others(model)
     if not rest.c and not rest.u:
         return LearnedCompletion(model, given, None)
-    c, u, y = own_draws(model, context, forbidden)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        c, u, y = own_draws(model, context, forbidden)
     seen = seen_by_proposal(model, given, c, u, y)
     levels = tuple(model.levels[i] for i in rest.c)
     fitted = fit_rows(*rest.of(c, u), levels, seen, quality="fast", max_seconds=LEARN_SECONDS, progress=False)
