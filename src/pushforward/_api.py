@@ -121,6 +121,8 @@ from pushforward.recipes import (
     unaf,
 )
 from pushforward.surjections import Absolute, Augmented, Dequantized, Sorted, SurjectiveFlow
+from pushforward.tabular.data_fit import DataFit
+from pushforward.tabular.fit_to_data import fit_to_data
 from pushforward.training import TrainResult, cosine, exponential, train
 from pushforward.transformers import (
     Additive,
@@ -171,6 +173,7 @@ __all__ = [
     "CorrCholesky",
     "Coupling",
     "CubicSpline",
+    "DataFit",
     "DeepSigmoidal",
     "Dequantized",
     "DiagonalNormal",
@@ -258,6 +261,7 @@ __all__ = [
     "cosine",
     "exponential",
     "ffjord",
+    "fit_to_data",
     "fit_to_log_density",
     "flowpp",
     "gaussianization",

@@ -304,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     gc.set_threshold(200_000, 30, 30)
     try:
         code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
-    except (CycloptsError, ValueError, OSError, ImportError, MemoryError) as error:
+    except (CycloptsError, ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
         text = " ".join(str(error).split()).replace("TOMLDecodeError:", f"{CONFIG}:")
         print(f"pushforward: {text or type(error).__name__}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,4 +38,5 @@ def check(fit: DataFit, data: Any, context: Any = None, *, seed: int = 0) -> Jud
     if fit.context_schema is not None:
         y = context_vector(fit.context_schema, some_rows(context, JUDGE_ROWS))
     encoded = fit.schema.encode(some_rows(data, JUDGE_ROWS), torch.Generator().manual_seed(seed))
-    return judge(fit.model, fit.schema, encoded, y, seen=None, found=None, seed=seed + APART)
+    judgement = judge(fit.model, fit.schema, encoded, y, seen=None, found=None, seed=seed + APART)
+    return replace(judgement, unseen=None)

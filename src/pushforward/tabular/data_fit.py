@@ -15,7 +15,7 @@ from torch import Tensor
 from pushforward.io import load_info, load_module, save
 from pushforward.tabular.columns import Name
 from pushforward.tabular.conditional import Conditional, Marginal
-from pushforward.tabular.given import PROPOSALS, Completion, Places, learn_completion
+from pushforward.tabular.given import PROPOSALS, Completion, Places, completion_for
 from pushforward.tabular.history import History
 from pushforward.tabular.judge import Judgement, Verdict
 from pushforward.tabular.row_model import RowModel, context_vector
@@ -55,6 +55,11 @@ class DataFit:
     def verdict(self) -> Verdict:
         """ "good", "doubtful" or "failed"."""
         return self.judgement.verdict
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the fit."""
+        return self.history.seconds
 
     @property
     def report(self) -> str:
@@ -211,11 +216,16 @@ class DataFit:
             {},
         )
 
-    def plot(self, data: Any = None) -> Figure:
-        """New rows, and those of a table if one is given, as scatter plots of all pairs of columns of numbers."""
+    def plot(self, data: Any = None, context: Any = None) -> Figure:
+        """New rows, and those of a table if one is given: all pairs of columns of numbers, or else each by itself.
+
+        Args:
+            data: a table with the schema's columns, to compare with.
+            context: a table with the context's columns, where there are any; a draw for each of its rows.
+        """
         from pushforward.tabular.plot import plot
 
-        return plot(self, data)
+        return plot(self, data, context)
 
     def __repr__(self) -> str:
         return self.report
@@ -259,9 +269,9 @@ class DataFit:
     def _completion(self, given: Places, y: Tensor | None, forbidden: tuple[tuple[int, int], ...]) -> Completion:
         """Learnt once for each set of given coordinates; anew for each context."""
         if y is not None:
-            return learn_completion(self.model, given, y, forbidden)
+            return completion_for(self.model, given, y, forbidden)
         if (given, forbidden) not in self._completions:
-            self._completions[given, forbidden] = learn_completion(self.model, given, None, forbidden)
+            self._completions[given, forbidden] = completion_for(self.model, given, None, forbidden)
         return self._completions[given, forbidden]
 
     def _complete(

@@ -115,15 +115,39 @@ class AutoregressiveCategorical(nn.Module):
         if context is not None:
             context = context.expand(*shape, *context.shape)
             shape = tuple(context.shape[:-1])
+        return self._generate(torch.empty(*shape, 0, dtype=torch.int64), context)[0]
+
+    @torch.no_grad()
+    def complete(self, first: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draws whose first coordinates are given.
+
+        Args:
+            first: states of the first k coordinates, `(*batch, k)`.
+            context: shape `(*batch, context_features)`.
+
+        Returns:
+            int64, shape `(*batch, len(levels))`, and log p(first | context), `(*batch,)`.
+        """
+        self._check_context(context)
+        return self._generate(first.long(), context)
+
+    def _generate(self, first: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One coordinate after the other: the given ones, with their log-probability, and then draws."""
         columns: list[Tensor] = []
+        log_prob = self.one_hot.like.new_zeros(first.shape[:-1])
 
         def emit(i: int, logits: Tensor) -> Tensor:
-            gumbel = -torch.empty_like(logits).exponential_().log()
-            columns.append((logits + gumbel).argmax(-1))
+            nonlocal log_prob
+            if i < first.shape[-1]:
+                columns.append(first[..., i])
+                log_prob = log_prob + logits.log_softmax(-1).gather(-1, columns[-1].unsqueeze(-1)).squeeze(-1)
+            else:
+                gumbel = -torch.empty_like(logits).exponential_().log()
+                columns.append((logits + gumbel).argmax(-1))
             return nn.functional.one_hot(columns[-1], self.levels[i]).to(logits)
 
-        self.network.sequentially(emit, self.one_hot.like.new_empty(*shape, 0), context)
-        return torch.stack(columns, dim=-1)
+        self.network.sequentially(emit, self.one_hot.like.new_empty(*first.shape[:-1], 0), context)
+        return torch.stack(columns, dim=-1), log_prob
 
     @torch.no_grad()
     def initialize(self, c: Tensor, context: Tensor | None = None, weights: Tensor | None = None) -> None:

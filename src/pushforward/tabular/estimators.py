@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 try:
     from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin, RegressorMixin
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
@@ -155,6 +155,8 @@ class ConditionalFlowDensity(RegressorMixin, _FlowEstimator):  # type: ignore[mi
             raise ValueError("ConditionalFlowDensity: requires y to be passed, but the target y is None")
         X = self._checked(X, first=True)
         y = np.asarray(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         if y.dtype.kind not in "iufb":
             y = y.astype(np.float64)
         if y.ndim not in (1, 2) or len(y) != len(X) or not np.isfinite(y).all():
@@ -181,7 +183,7 @@ class ConditionalFlowDensity(RegressorMixin, _FlowEstimator):  # type: ignore[mi
         drawn = np.asarray(self.fit_.sample(n_samples, X, seed=self._seed(random_state)))
         return drawn.reshape(len(X), n_samples, *drawn.shape[1:]).swapaxes(0, 1)
 
-    def score_samples(self, X: Any, y: Any) -> Floats:
+    def log_prob(self, X: Any, y: Any) -> Floats:
         """log p(y | X) of each row, nats, `(n,)`."""
         check_is_fitted(self)
         return self.fit_.log_prob(np.asarray(y), self._checked(X, first=False)).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from pushforward.tabular.row_model import RowModel, fit_rows, given_states
 
 ROWS = 20_000  # drawn from the model to learn from
 PROPOSALS = 64  # for each row that is completed
-LEARN_SECONDS = 10.0
+LEARN_SECONDS = 5.0
 TRIES = 20  # times as many are drawn where few are accepted
 
 
@@ -71,21 +72,18 @@ class Weighted(NamedTuple):
         )
 
 
-class Completion:
+class Completion(ABC):
     """Completes rows of which some coordinates are given.
 
     Args:
         model: of whole rows.
         given: the coordinates that are given.
-        proposal: of the others, whose context are the given states one-hot, the given continuous coordinates, and the
-            context of the model after them.
     """
 
-    def __init__(self, model: RowModel, given: Places, proposal: RowModel | None) -> None:
+    def __init__(self, model: RowModel, given: Places) -> None:
         self.model = model
         self.given = given
         self.rest = given.others(model)
-        self.proposal = proposal
 
     @torch.no_grad()
     def __call__(self, c: Tensor, u: Tensor, context: Tensor | None, draws: int) -> Weighted:
@@ -97,18 +95,53 @@ class Completion:
             context: of the model, `(n, context_features)`.
             draws: for each row.
         """
-        n = len(c)
+        shape = (len(c), draws)
         c, u = c.repeat_interleave(draws, 0), u.repeat_interleave(draws, 0)
         context = None if context is None else context.repeat_interleave(draws, 0)
-        log_q = torch.zeros(n * draws, dtype=torch.float64)
+        return Weighted(*(part.unflatten(0, shape) for part in self._complete(c, u, context)))
+
+    @abstractmethod
+    def _complete(self, c: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Each row completed once, and its log-weight."""
+
+
+class OwnCompletion(Completion):
+    """By the model's own order: the first discrete coordinates are given, and all that comes after them is drawn.
+
+    All weights of a row are equal: they are the density of what was given, without a Monte Carlo error.
+    """
+
+    def _complete(self, c: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        log_weights = torch.zeros(len(c), dtype=torch.float64)
+        if self.model.discrete is not None:
+            c, log_weights = self.model.discrete.complete(c[:, : len(self.given.c)], context)
+        if self.model.continuous is not None:
+            u = self.model.sample_continuous(c, context)
+        return c, u, log_weights
+
+
+class LearnedCompletion(Completion):
+    """By a proposal, whose draws are weighted by the model.
+
+    Args:
+        model: of whole rows.
+        given: the coordinates that are given.
+        proposal: of the others, whose context are the given states one-hot, the given continuous coordinates, and the
+            context of the model after them; None if there are no others.
+    """
+
+    def __init__(self, model: RowModel, given: Places, proposal: RowModel | None) -> None:
+        super().__init__(model, given)
+        self.proposal = proposal
+
+    def _complete(self, c: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        log_q = torch.zeros(len(c), dtype=torch.float64)
         if self.proposal is not None:
             seen = seen_by_proposal(self.model, self.given, c, u, context)
-            new_c, new_u = self.proposal.sample(n * draws, seen)
+            new_c, new_u = self.proposal.sample(len(c), seen)
             log_q = self.proposal.log_prob(new_c, new_u, seen)
             c[:, list(self.rest.c)], u[:, list(self.rest.u)] = new_c, new_u
-        log_weights = self.model.log_prob(c, u, context) - log_q
-        shape = (n, draws)
-        return Weighted(c.unflatten(0, shape), u.unflatten(0, shape), log_weights.unflatten(0, shape))
+        return c, u, self.model.log_prob(c, u, context) - log_q
 
 
 def seen_by_proposal(model: RowModel, given: Places, c: Tensor, u: Tensor, context: Tensor | None) -> Tensor | None:
@@ -119,10 +152,10 @@ def seen_by_proposal(model: RowModel, given: Places, c: Tensor, u: Tensor, conte
     return given_states(states, levels, torch.cat(parts, dim=-1) if parts else None)
 
 
-def learn_completion(
+def completion_for(
     model: RowModel, given: Places, context: Tensor | None, forbidden: Sequence[tuple[int, int]]
 ) -> Completion:
-    """Teach a proposal by draws of the model itself.
+    """By the model's own order if that allows it, else by a proposal that learns from draws of the model.
 
     Args:
         model: of whole rows.
@@ -130,14 +163,18 @@ def learn_completion(
         context: rows of a context of the model; the proposal is for these.
         forbidden: pairs of a discrete coordinate and a state that it must not have.
     """
+    if not given.u and given.c == tuple(range(len(given.c))):
+        return OwnCompletion(model, given)
     rest = given.others(model)
     if not rest.c and not rest.u:
-        return Completion(model, given, None)
-    c, u, y = own_draws(model, context, forbidden)
+        return LearnedCompletion(model, given, None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        c, u, y = own_draws(model, context, forbidden)
     seen = seen_by_proposal(model, given, c, u, y)
     levels = tuple(model.levels[i] for i in rest.c)
     fitted = fit_rows(*rest.of(c, u), levels, seen, quality="fast", max_seconds=LEARN_SECONDS, progress=False)
-    return Completion(model, given, fitted.model)
+    return LearnedCompletion(model, given, fitted.model)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class Judgement:
 
     Attributes:
         rows: how many rows they were taken on.
-        unseen: whether the fit had not seen those rows.
+        unseen: whether the fit had not seen those rows; None if nobody knows.
         log_likelihood: mean log-density of a row, nats, in the units of the table.
         error: its standard error.
         candidates: by name, the mean held-out log-likelihood of what was tried for the continuous coordinates, nats,
@@ -43,7 +43,7 @@ class Judgement:
     """
 
     rows: int
-    unseen: bool
+    unseen: bool | None
     log_likelihood: float
     error: float
     candidates: Mapping[str, tuple[float, float]]
@@ -96,7 +96,8 @@ class Judgement:
         return cls(**rest)
 
     def __str__(self) -> str:
-        rows = f"{self.rows} rows that it has not seen" if self.unseen else f"the {self.rows} rows themselves"
+        seen = {True: " that it has not seen", False: " that it was fitted to", None: ""}[self.unseen]
+        rows = f"{self.rows} rows{seen}"
         lines = [f"verdict: {self.verdict}", *(f"  {grade}: {text}" for grade, text in self.findings)]
         at_least = "at least " if self.bound else ""
         lines += [

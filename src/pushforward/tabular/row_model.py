@@ -26,6 +26,8 @@ DISCRETE_STEPS = 3000
 class RowModel(nn.Module):
     r"""$p(c, u \mid y) = p(c \mid y)\, p(u \mid c, y)$ of discrete coordinates c and continuous u, given a context y.
 
+    It computes in float64, whatever its parts were trained in.
+
     Args:
         discrete: of c, given y; None if there are no discrete coordinates.
         continuous: of u, given the states c one-hot, and y after them; None if there are no continuous coordinates.
@@ -44,6 +46,7 @@ class RowModel(nn.Module):
         self.continuous = continuous
         self.levels: tuple[int, ...] = () if discrete is None else discrete.levels
         self.features = 0 if continuous is None else continuous.event_shape[0]
+        self.double()
 
     @torch.no_grad()
     def log_prob(self, c: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
@@ -63,10 +66,10 @@ class RowModel(nn.Module):
             y = None if context is None else context[rows]
             total = u.new_zeros(len(c[rows]), dtype=torch.float64)
             if self.discrete is not None:
-                total = total + self.discrete(c[rows], _like(y, self.discrete)).double()
+                total = total + self.discrete(c[rows], y).double()
             if self.continuous is not None:
-                given = _like(given_states(c[rows], self.levels, y), self.continuous)
-                total = total + self.continuous(_like(u[rows], self.continuous), given).double()
+                given = given_states(c[rows], self.levels, y)
+                total = total + self.continuous(u[rows], given).double()
             parts.append(total)
         return torch.cat(parts) if parts else u.new_zeros(0, dtype=torch.float64)
 
@@ -74,20 +77,21 @@ class RowModel(nn.Module):
     def sample(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draws of c, `(n, len(levels))`, and u, `(n, features)`, float64: one for each row of a context `(n, ...)`."""
         c = torch.zeros(n, 0, dtype=torch.int64)
-        u = torch.zeros(n, 0, dtype=torch.float64)
         if self.discrete is not None:
-            y = _like(context, self.discrete)
-            c = self.discrete.sample(n) if y is None else self.discrete.sample((), y)
-        if self.continuous is not None:
-            given = _like(given_states(c, self.levels, context), self.continuous)
-            parts = [None] * -(-n // BLOCK) if given is None else given.split(BLOCK)
-            counts = [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
-            draws = [
-                self.continuous.sample(count) if part is None else self.continuous.sample((), part)
-                for count, part in zip(counts, parts, strict=True)
-            ]
-            u = torch.cat(draws).double() if draws else u.new_zeros(0, self.features)
-        return c, u
+            c = self.discrete.sample(n) if context is None else self.discrete.sample((), context)
+        return c, self.sample_continuous(c, context)
+
+    @torch.no_grad()
+    def sample_continuous(self, c: Tensor, context: Tensor | None = None) -> Tensor:
+        """A draw of u, `(n, features)`, for each row of states c, `(n, len(levels))`, and of a context."""
+        if self.continuous is None:
+            return torch.zeros(len(c), 0, dtype=torch.float64)
+        draws = [torch.zeros(0, self.features, dtype=torch.float64)]
+        for start in range(0, len(c), BLOCK):
+            rows = slice(start, start + BLOCK)
+            given = given_states(c[rows], self.levels, None if context is None else context[rows])
+            draws.append(self.continuous.sample(len(c[rows])) if given is None else self.continuous.sample((), given))
+        return torch.cat(draws)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class RowsFit:
     """A model of encoded rows, and how it was found.
 
     Attributes:
-        model: float64.
+        model: of the rows.
         discrete: how the discrete coordinates were trained; None without any.
         continuous: what was tried for the continuous ones; None without any.
     """
@@ -147,7 +151,7 @@ def fit_rows(
             progress=progress,
         )
         continuous = found.flow
-    return RowsFit(RowModel(discrete, continuous).double(), trained, found)
+    return RowsFit(RowModel(discrete, continuous), trained, found)
 
 
 def _fit_discrete(
@@ -202,7 +206,3 @@ def given_states(c: Tensor, levels: tuple[int, ...], context: Tensor | None) -> 
 def one_hot(c: Tensor, levels: tuple[int, ...]) -> Tensor:
     """States one-hot, float64: `(n, len(levels))` to `(n, sum(levels))`."""
     return OneHot(levels)(c).double()
-
-
-def _like(value: Tensor | None, module: nn.Module) -> Tensor | None:
-    return None if value is None else value.to(next(module.parameters()).dtype)
