@@ -361,6 +361,32 @@ def test_mistakes(
     assert sorted(tmp_path.iterdir()) == [flow, other]
 
 
+def test_a_full_disk_leaves_the_old_files(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import safetensors
+
+    def full(*args: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    def refuse(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("m.safetensors", "new.csv", "r.html"):
+        Path(name).write_text("old")
+    monkeypatch.setattr("pushforward.io.save_file", full)
+    fit = ["fit", str(faithful_path()), "-o", "m.safetensors", "--flow", "planar", "--max-steps", "2"]
+    assert main(fit) == 2
+    monkeypatch.setattr("os.replace", refuse)
+    assert main(["sample", str(model), "-n", "3", "-o", "new.csv"]) == 2
+    assert main(["report", str(model), str(faithful_path()), "-o", "r.html"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3 and all("No space" in error for error in errors)
+    assert {path.name: path.read_text() for path in Path().iterdir()} == dict.fromkeys(
+        ["m.safetensors", "new.csv", "r.html"], "old"
+    )
+
+
 def test_values_as_text() -> None:
     """What is typed becomes a level or a number, as its column's kind takes it."""
     from pushforward.tabular import Schema

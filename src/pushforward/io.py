@@ -51,6 +51,7 @@ def save(flow: nn.Module, path: str | Path, *, info: Mapping[str, Any] | None = 
 
     Raises:
         ValueError: if a part of the flow cannot be rebuilt from its constructor's arguments (which part).
+        OSError: if the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -78,7 +79,10 @@ def save(flow: nn.Module, path: str | Path, *, info: Mapping[str, Any] | None = 
     with write_atomically(path) as temporary:
         # Clones, since safetensors refuses tensors that share memory; one key, since it shuffles several.
         clones = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        save_file(clones, temporary, {HEADER: header})
+        try:
+            save_file(clones, temporary, {HEADER: header})
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
