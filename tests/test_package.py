@@ -35,7 +35,7 @@ LAYERS: dict[str, list[str]] = {
         *("", "bases", "bijections", "diagnostics", "files", "flow", "io", "mixture", "nn", "numerics", "objectives"),
         *("plotting", "recipes", "training", "transformers"),
     ],
-    "report": ["__version__", "files", "plotting", "tabular"],
+    "report": ["__version__", "files", "inference", "plotting", "tabular"],
     "inference": [
         *("bases", "bijections", "diagnostics", "flow", "io", "nn", "numerics", "objectives", "training"),
         *("plotting", "transformers"),

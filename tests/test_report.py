@@ -19,7 +19,7 @@ import pushforward as pf
 from pushforward.cli import main
 from pushforward.mixture import FlowMixture
 from pushforward.plotting import training_curve
-from pushforward.report import Page, Picture, Section, table_page, write_page
+from pushforward.report import Page, Picture, Section, log_density_page, table_page, write_page
 from pushforward.tabular import TableError
 from pushforward.tabular.architecture import Parts, describe, path_of
 from pushforward.tabular.data_fit import DataFit
@@ -154,6 +154,16 @@ def test_pages_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r'jinja2: pip install "pushforward\[plot\]"'):
         write_page(Page("a", "good"), tmp_path / "other.html")
+
+
+def test_a_page_about_a_log_density(tmp_path: Path) -> None:
+    fitted = pf.fit_to_log_density(lambda x: -0.5 * x.square().sum(-1), features=3, max_steps=30, seed=0)
+    write_page(log_density_page(fitted, title="A normal distribution"), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert f"<strong>{fitted.verdict}</strong>" in text and "log evidence" in text
+    pictures = images(tmp_path / "page.html")
+    assert len(pictures) == 2
+    assert all(np.asarray(picture.convert("L"), dtype=float).std() > 5 for picture in pictures)
 
 
 PROBE = """<script>

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pushforward.plotting import angle_colors, calibration_plot, density_2d, histograms, steps_samples, training_curve
+from pushforward.plotting import calibration_plot, density_2d, histograms, training_curve
 from pushforward.report.page import Page, Picture, Section
+from pushforward.report.steps import steps_section
 from pushforward.tabular.architecture import describe, path_of
 from pushforward.tabular.check import APART, check
 from pushforward.tabular.columns import Kind
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS, FEWEST_DRAWS, STEP_DRAWS = 5000, 1000, 1500
-MOST_COLUMNS, MOST_STEPS, MOST_LISTED = 40, 17, 200
+MOST_COLUMNS, MOST_LISTED = 40, 200
 GRADES: tuple[Verdict, ...] = ("good", "doubtful", "failed")
 
 
@@ -213,28 +214,7 @@ def _steps(fit: DataFit, context: Any) -> Section | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         titles, points = path_of(fit.model, n, y)
-    text = "Draws of the base, and where each layer takes them; a point keeps its colour. "
-    if len(points) == 1:
-        text = "The density is a mixture of Gaussians, which has no layers: it is drawn from at once. "
-    if len(points) > MOST_STEPS:
-        kept = torch.linspace(0, len(points) - 1, MOST_STEPS).round().long().tolist()
-        titles, points = [titles[k] for k in kept], [points[k] for k in kept]
-    names = fit.schema.continuous_names
-    if len(names) == 1:
-        figure = histograms(dict(zip(titles, (p[:, 0] for p in points), strict=True)))
-        return Section("Step by step", text, pictures=[Picture(figure, f"Standardised coordinate of {names[0]}.")])
-    first, second = _most_dependent(points[-1])
-    shown = [p[:, [first, second]] for p in points]
-    figure = steps_samples(shown, titles, angle_colors(shown[0]), windows=None)
-    which = f"Standardised coordinates of {names[first]} and {names[second]}"
-    more = ", the two most correlated ones" if len(names) > 2 else ""
-    return Section("Step by step", text, pictures=[Picture(figure, f"{which}{more}.")])
-
-
-def _most_dependent(points: Tensor) -> tuple[int, int]:
-    correlation = torch.corrcoef(points.T).abs().nan_to_num().triu(1)
-    first, second = divmod(int(correlation.argmax()), len(correlation))
-    return (first, second) if first != second else (0, 1)
+    return steps_section(titles, points, list(map(str, fit.schema.continuous_names)), "Standardised coordinates")
 
 
 def _columns(fit: DataFit) -> Section:

@@ -80,12 +80,17 @@ def path_of(model: RowModel, n: int, context: Tensor | None = None) -> tuple[lis
         c, _ = model.sample(n, context)
         given = given_states(c, model.levels, context)
         given = given if flow.embedding is None or given is None else flow.embedding(given)
+    return steps_of(flow, n, given)
+
+
+@torch.no_grad()
+def steps_of(flow: Flow, n: int, context: Tensor | None = None) -> tuple[list[str], list[Tensor]]:
+    """As `path_of`, of a flow by itself, given the context behind its embedding."""
     parts = Parts.of(flow)
-    z = parts.base.sample((n,)) if not parts.base.context_features else parts.base.sample((), given)
-    points = [z]
+    points = [parts.base.sample((n,)) if not parts.base.context_features else parts.base.sample((), context)]
     for layer in parts.layers:
-        points.append(layer(points[-1], given if layer.context_features else None)[0])
-    titles = [f"{k}: {name}".replace(" ", "\n").replace("\n", " ", 1) for k, name in enumerate(parts.names, 1)]
+        points.append(layer(points[-1], context if layer.context_features else None)[0])
+    titles = [f"{k}: " + name.replace(" ", "\n") for k, name in enumerate(parts.names, 1)]
     return ["base", *titles], points
 
 
