@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from pushforward.plotting import angle_colors, histograms, steps_samples
 from pushforward.report.page import Picture, Section
 
-MOST = 17
+MOST, LONGEST = 17, 16
 
 
 def steps_section(titles: Sequence[str], points: Sequence[Tensor], names: Sequence[str], what: str) -> Section:
@@ -26,16 +27,21 @@ def steps_section(titles: Sequence[str], points: Sequence[Tensor], names: Sequen
     if len(points) == 1:
         text = "The density is that of the base, which has no layers."
     kept = torch.linspace(0, len(points) - 1, min(len(points), MOST)).round().long().tolist()
-    titles, points = [titles[k] for k in kept], [points[k] for k in kept]
+    titles, points = [_broken(titles[k]) for k in kept], [points[k] for k in kept]
     if len(names) == 1:
         figure = histograms({title: p[:, 0] for title, p in zip(titles, points, strict=True)})
-        return Section("Step by step", text, pictures=[Picture(figure, f"{what}, of {names[0]}.")])
+        return Section("Step by step", text, pictures=[Picture(figure, f"{what}: {names[0]}.")])
     pair = _most_correlated(points[-1])
     shown = [p[:, pair] for p in points]
     figure = steps_samples(shown, titles, angle_colors(shown[0]))
     more = ", the two most correlated ones" if len(names) > 2 else ""
-    caption = f"{what}, of {names[pair[0]]} and {names[pair[1]]}{more}."
+    caption = f"{what}: {names[pair[0]]} and {names[pair[1]]}{more}."
     return Section("Step by step", text, pictures=[Picture(figure, caption)])
+
+
+def _broken(title: str) -> str:
+    """A long name of a class over several lines."""
+    return title if len(title) <= LONGEST else re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", title)
 
 
 def _most_correlated(points: Tensor) -> list[int]:

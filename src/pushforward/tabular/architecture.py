@@ -90,7 +90,7 @@ def steps_of(flow: Flow, n: int, context: Tensor | None = None) -> tuple[list[st
     points = [parts.base.sample((n,)) if not parts.base.context_features else parts.base.sample((), context)]
     for layer in parts.layers:
         points.append(layer(points[-1], context if layer.context_features else None)[0])
-    titles = [f"{k}: " + name.replace(" ", "\n") for k, name in enumerate(parts.names, 1)]
+    titles = [f"{k}: {type(layer).__name__}" for k, layer in enumerate(parts.layers, 1)]
     return ["base", *titles], points
 
 
