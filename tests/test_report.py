@@ -87,12 +87,26 @@ def test_pages_of_recipes(data: Any, flow: str, pictures: int, tmp_path: Path) -
     assert "25 steps" in (tmp_path / "page.html").read_text()
 
 
+def test_captions_say_what_is_left_out() -> None:
+    """Of seven columns of numbers six are paired; a constant one has no coordinate."""
+    rng = np.random.default_rng(0)
+    data = {"same": ["k"] * 40} | {f"c{k}": rng.normal(size=40) for k in range(7)}
+    fitted = fit_to_data(data, quality="fast", max_seconds=0.3)
+    sections = {section.title: section for section in table_page(fitted, data).sections}
+    captions = {title: [picture.caption for picture in section.pictures] for title, section in sections.items()}
+    assert captions["Data and samples"] == ["The first 6 of 7 columns of numbers against each other."]
+    assert captions["Densities"] == ["same, c0, c1, c2", "c3, c4, c5, c6"]
+    assert len(sections["Data and samples"].pictures[0].figure.axes) == 21
+    assert fitted.plot(data).axes[-1].get_xlabel() == "c5"
+
+
 def test_a_page_given_a_context_and_one_of_categories_alone(tmp_path: Path) -> None:
     data = mixed()
     context = {"hour": data.pop("hour")}
     fitted = fit_to_data(data, context, quality="fast", max_seconds=0.5)
     write_page(table_page(fitted, data, context), tmp_path / "a.html")
     assert "A density of 3 columns given hour" in (tmp_path / "a.html").read_text()
+    assert fitted.plot(data, context).axes[-1].get_xlabel() == "weight"
     colours = {"<colour>": data["<colour>"]}
     fitted = fit_to_data(colours, quality="fast", max_seconds=0.5)
     write_page(table_page(fitted, colours), tmp_path / "b.html")

@@ -18,7 +18,7 @@ from pushforward.tabular.columns import Kind
 from pushforward.tabular.columns.levels import Levels
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.judge import Judgement, Verdict
-from pushforward.tabular.plot import entries, level_text, pairs
+from pushforward.tabular.plot import MOST_PAIRED, entries, level_text, pairs
 from pushforward.tabular.row_model import context_vector
 from pushforward.tabular.sources import read_columns, some_rows
 
@@ -115,8 +115,8 @@ def _pairs(fit: DataFit, draws: Any, data: Any) -> Section | None:
     figure = pairs(fit, draws, data)
     if figure is None:
         return None
-    shown, whole = len(figure.axes), len(fit.schema.continuous_names)
-    some = f"The first {round((math.sqrt(8 * shown + 1) - 1) / 2)} of {whole} columns" if shown < whole else "Columns"
+    whole = len(fit.schema.continuous_names)
+    some = f"The first {MOST_PAIRED} of {whole} columns" if whole > MOST_PAIRED else "Columns"
     return Section("Data and samples", pictures=[Picture(figure, f"{some} of numbers against each other.")])
 
 
@@ -127,7 +127,7 @@ def _densities(fit: DataFit, draws: Any, data: Any) -> Section:
         figure = density_2d(
             lambda u: fit.model.log_prob(u.new_zeros(len(u), 0).long(), u),
             data=rows.continuous[rows.inside],
-            columns=[f"{name}, standardised" for name in fit.schema.kinds],
+            columns=[f"{name}, standardised" for name in fit.schema.continuous_names],
             dtype=torch.float64,
         )
         pictures.append(Picture(figure, "The density of the standardised coordinates, and the rows."))

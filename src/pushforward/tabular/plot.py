@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pushforward.tabular.data_fit import DataFit
 
 DRAWS = 4000
-MAX_COLUMNS = 6
+MOST_PAIRED = 6
 MOST_HISTOGRAMS = 40
 
 
@@ -30,7 +30,7 @@ def pairs(fit: DataFit, draws: Any, data: Any = None) -> Figure | None:
     """Scatter plots of all pairs of columns of numbers, at most six of them; None of less than two."""
     from pushforward.plotting import pair_plot
 
-    names = list(fit.schema.continuous_names)[:MAX_COLUMNS]
+    names = list(fit.schema.continuous_names)[:MOST_PAIRED]
     if len(names) < 2:
         return None
     parts = [None if table is None else _stacked(entries(fit, table), names) for table in (draws, data)]
