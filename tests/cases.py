@@ -46,6 +46,8 @@ TRANSFORMERS: dict[str, Callable[[], pf.Transformer]] = {
     "Affine(log_scale_bound=1)": partial(pf.Affine, 1.0),
     "RationalQuadratic": partial(pf.RationalQuadratic, bins=4, bound=3.0),
     "RationalQuadratic(circular)": partial(pf.RationalQuadratic, bins=4, bound=3.0, tails="circular"),
+    "RationalQuadratic(free)": partial(pf.RationalQuadratic, bins=4, bound=3.0, tails="free"),
+    "RationalQuadratic(16 bins)": partial(pf.RationalQuadratic, bins=16, bound=3.0),
     "RationalQuadratic.inv": lambda: pf.RationalQuadratic(bins=4, bound=3.0).inv,
     "LinearSpline": partial(pf.LinearSpline, bins=4, bound=3.0),
     "QuadraticSpline": partial(pf.QuadraticSpline, bins=4, bound=3.0),
@@ -191,6 +193,14 @@ BIJECTIONS: list[Case] = [
     Case(
         "MaskedAutoregressive(two hidden layers)",
         lambda: pf.MaskedAutoregressive(pf.Affine(), 5, hidden_features=(7, 3)),
+    ),
+    Case(
+        "MaskedAutoregressive(residual)",
+        lambda: pf.MaskedAutoregressive(pf.Affine(), 4, hidden_features=(7, 7, 7), order=[1, 3, 0, 2], residual=True),
+    ),
+    Case(
+        "MaskedAutoregressive(residual, context)",
+        lambda: pf.MaskedAutoregressive(pf.Affine(), 3, context_features=2, hidden_features=(5, 5), residual=True),
     ),
     *_global("Planar", pf.Planar),
     Case("Residual", lambda: pf.Residual(3, hidden_features=HIDDEN)),
@@ -484,6 +494,16 @@ BIJECTIONS += [
 PLACES = torch.tensor([[1.0, -1.0], [-2.0, 0.5]])
 PLACES_SCALES = torch.tensor([[[0.5, 0.0], [0.8, 0.4]], [[1.0, 0.0], [-0.5, 0.7]]])
 
+
+def _flow_mixture(c: int = 0) -> pf.FlowMixture:
+    """One around (-3, -3), another around (3, 3), with a third of the mass."""
+    flows = []
+    for loc in (-3.0, 3.0):
+        layers = [pf.Planar(2, context_features=c, hidden_features=HIDDEN), pf.Standardize([loc, loc], [0.8, 1.2])]
+        flows.append(pf.Flow(pf.Chain(*layers), pf.StandardNormal(2)))
+    return pf.FlowMixture(flows, [2.0, 1.0])
+
+
 BASES: dict[str, Callable[[], pf.Base]] = {
     "StandardNormal": partial(pf.StandardNormal, 2),
     "StandardNormal(one feature)": partial(pf.StandardNormal, 1),
@@ -498,6 +518,8 @@ BASES: dict[str, Callable[[], pf.Base]] = {
     "LocatedMixture(context)": lambda: pf.LocatedMixture(
         PLACES, PLACES_SCALES, torch.tensor([1.0, 2.0]), context_features=3, hidden_features=HIDDEN
     ),
+    "FlowMixture": _flow_mixture,
+    "FlowMixture(context)": partial(_flow_mixture, 3),
     "MarginalMixtures": lambda: pf.MarginalMixtures(PLACES, PLACES.exp().clamp_max(1.0), torch.ones(2, 2)),
     "MarginalMixtures(context)": lambda: pf.MarginalMixtures(
         PLACES, PLACES.exp().clamp_max(1.0), torch.ones(2, 2), context_features=3, hidden_features=HIDDEN

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pushforward.tabular import read_table
+from pushforward.tabular import numeric_table, read_file
 from pushforward.tabular.gaussians import fit_gaussians
 from pushforward.targets import faithful_path
 
@@ -19,7 +19,7 @@ def test_one_gaussian_has_the_moments_of_the_rows():
 
 def test_two_components_reach_the_likelihood_of_scikit_learn():
     mixture = pytest.importorskip("sklearn.mixture")
-    rows = read_table(faithful_path()).values
+    rows = numeric_table(read_file(faithful_path())).values
     theirs = mixture.GaussianMixture(2, n_init=5, tol=1e-7, max_iter=1000, random_state=0).fit(rows)
     x = torch.as_tensor(rows)
     ours = fit_gaussians(x, 2)

@@ -299,3 +299,54 @@ def test_missing_matplotlib_is_named() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == 'pushforward.plotting needs matplotlib: pip install "pushforward[plot]"'
+
+
+def test_histograms() -> None:
+    """Areas are those of the data, gaps are told, and rare levels are counted together."""
+    size = torch.cat([torch.linspace(0, 1, 90), torch.full((10,), torch.nan)])
+    names: list[str | None] = [None, *(f"level {k % 14:02d}" for k in range(99))]
+    drawn = plotting.histograms({"size": 2 * size, "name": names}, {"size": size, "name": names}, columns=1)
+    assert has_ink(drawn, 2)
+    numbers, levels = drawn.axes
+    assert numbers.get_title() == "size" and numbers.get_xlabel() == "missing 10.0 %, of samples 10.0 %"
+    filled, line = numbers.patches
+    for patch, inside in ((filled, 0.5), (line, 1.0)):
+        values, edges, _ = patch.get_data()
+        assert float((values * np.diff(edges)).sum()) == pytest.approx(inside, abs=0.04)
+    assert [text.get_text() for text in levels.get_yticklabels()][-1] == "5 others"
+    assert len(levels.get_yticklabels()) == 10
+
+
+def test_histograms_of_odd_columns() -> None:
+    skewed = torch.randn(500, generator=torch.Generator().manual_seed(0)).mul(3).exp()
+    gone = torch.full((5,), torch.nan)
+    columns = {"skewed": skewed, "whole": torch.arange(40.0), "gone": gone, "one": torch.ones(5), "none": [None]}
+    drawn = plotting.histograms(columns, columns)
+    assert [ax.get_xscale() for ax in drawn.axes[:2]] == ["log", "linear"]
+    assert has_ink(drawn, 5)
+    edges = drawn.axes[1].patches[0].get_data()[1]
+    assert np.allclose(edges % 1, 0.5) and len(set(np.diff(edges))) == 1
+    assert [ax.texts[0].get_text() for ax in (drawn.axes[2], drawn.axes[4])] == ["all missing"] * 2
+
+
+def test_calibration_plot() -> None:
+    """Draws of the right distribution stay within the band, others do not; missing entries come first."""
+    generator = torch.Generator().manual_seed(0)
+    draws, data = (torch.randn(n, generator=generator) for n in (2000, 500))
+    gaps = torch.where(torch.arange(500) % 4 == 0, -math.inf, data)
+    drawn = plotting.calibration_plot(
+        {"right": draws, "wrong": 2 * draws, "gaps": draws}, dict.fromkeys(["right", "wrong"], data) | {"gaps": gaps}
+    )
+    assert has_ink(drawn, 3)
+    off = {ax.get_title(): np.abs(np.subtract(*ax.lines[1].get_data())).max() for ax in drawn.axes}
+    band = np.sqrt(np.log(2 / 0.001) / (2 * 400))
+    assert off["right"] < band < min(off["wrong"], off["gaps"])
+    assert drawn.axes[2].lines[1].get_ydata()[1] == pytest.approx(0.25, abs=0.01)
+
+
+def test_columns_must_agree() -> None:
+    for plot in (plotting.histograms, plotting.calibration_plot):
+        with pytest.raises(ValueError, match="the same columns"):
+            plot({"a": torch.ones(3)}, {"b": torch.ones(3)})
+        with pytest.raises(ValueError, match="at least one"):
+            plot({}, {})

@@ -12,6 +12,7 @@ from torch import Tensor
 from pushforward.targets import (
     Banana,
     BrownianMotion,
+    Checkerboard,
     CorrelatedNormal,
     EightSchools,
     Funnel,
@@ -19,12 +20,15 @@ from pushforward.targets import (
     LobedRing,
     LogisticRegression,
     ManyWell,
+    MixedCopula,
     NormalMixture,
     PhiFour,
     PlaneTarget,
     Potential,
     Ring,
+    Rings,
     Seeds,
+    SineWave,
     StudentTs,
     Target,
     TwoMoons,
@@ -39,8 +43,13 @@ TARGETS = {
     "moons-wide": TwoMoons(0.3),
     "gaussians": Gaussians(),
     "gaussians-three": Gaussians([[0.0, 1.0], [2.0, 0.0], [-1.0, -1.0]], [1.0, 2.0, 3.0], scale=0.5),
+    "circle": Gaussians.circle(8, 2.0, 0.2),
     "ring": LobedRing(),
     "ring-u1": LobedRing(2.0, spread=0.6),
+    "rings": Rings(),
+    "rings-one": Ring(),
+    "rings-wide": Rings([1.0, 2.0], 0.15, [1.0, 3.0]),
+    "sine": SineWave(2.0, 0.3),
 }
 
 
@@ -191,6 +200,128 @@ def test_faithful() -> None:
     assert x[0].tolist() == [3.6, 79.0]
     assert faithful_columns() == ("eruptions", "waiting")
     assert faithful_path().is_file()
+
+
+@pytest.mark.parametrize(
+    ("target", "entropy"),
+    [
+        (Gaussians.circle(), 3.524726),
+        (Gaussians.circle(8, 2.0, 0.2), 1.698061),
+        (Ring(), 2.745990),
+        (Rings(), 3.135037),
+        (SineWave(), 0.535292),
+        (Checkerboard(), 3.465736),
+    ],
+    ids=["eight", "eight-narrow", "ring", "rings", "sine", "checkerboard"],
+)
+def test_entropies_of_the_plane(target: Any, entropy: float) -> None:
+    assert target.entropy() == pytest.approx(entropy, abs=1e-6)
+    x = target.sample(20_000, torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = -target.log_prob(x)
+    assert values.mean().item() == pytest.approx(entropy, abs=4 * values.std().item() / len(x) ** 0.5 + 1e-6)
+
+
+def test_checkerboard() -> None:
+    """By the midpoint rule, exact for squares; the draws fill every square alike, to four standard errors."""
+    target = Checkerboard()
+    axis = torch.arange(-5, 5, 0.5, dtype=torch.float64) + 0.25
+    assert 0.25 * target.log_prob(torch.cartesian_prod(axis, axis)).exp().sum().item() == pytest.approx(1, abs=1e-12)
+    x = target.sample(8000, torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert target.log_prob(x).isfinite().all()
+    cells = (x / 2).floor().long() + 2
+    counts = torch.bincount(4 * cells[:, 0] + cells[:, 1], minlength=16)
+    assert (counts > 0).sum() == 8
+    assert ((counts[counts > 0] - 1000).abs() < 4 * 875**0.5).all()
+
+
+def test_mistaken_rings() -> None:
+    for arguments in (([],), ([1.0, -1.0],), ([1.0], 0.1, [1.0, 2.0])):
+        with pytest.raises(ValueError, match="expected"):
+            Rings(*arguments)
+
+
+@pytest.mark.parametrize("df", [2.0, 3.0, 30.0])
+def test_student_columns(df: float) -> None:
+    """The entropy by quadrature over asinh(x), and draws by their median and mean log-density."""
+    target = StudentTs(1, df)
+    t = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    log_prob = target.log_prob(t.sinh().unsqueeze(-1))
+    mass = log_prob.exp() * t.cosh() * (t[1] - t[0])
+    assert mass.sum().item() == pytest.approx(1, abs=1e-9)
+    assert -(mass * log_prob).sum().item() == pytest.approx(target.entropy(), abs=1e-8)
+    x = target.sample(20_000, torch.Generator().manual_seed(0))
+    values = -target.log_prob(x)
+    assert values.mean().item() == pytest.approx(target.entropy(), abs=4 * values.std().item() / len(x) ** 0.5)
+    assert abs((x > 0).double().mean().item() - 0.5) < 4 * 0.5 / len(x) ** 0.5
+
+
+class TestMixedCopula:
+    TARGET = MixedCopula()
+
+    def test_sums_and_integrates_to_one(self) -> None:
+        """By Gauss-Legendre rules in the quantiles of the two continuous margins."""
+        nodes, weights = np.polynomial.legendre.leggauss(20)
+        t = torch.from_numpy(nodes)
+        amount, share = 9 * (t + 1), 0.5 * (t + 1)
+        grid = torch.cartesian_prod(amount, share, torch.arange(20.0).double(), torch.arange(4.0).double())
+        w = torch.from_numpy(weights)
+        total = torch.einsum("ij,i,j->", self.TARGET.log_prob(grid).exp().reshape(20, 20, 80).sum(-1), 9 * w, 0.5 * w)
+        assert total.item() == pytest.approx(1, abs=1e-6)
+
+    def test_the_continuous_margin(self) -> None:
+        """Summed over the discrete columns it is the bivariate Gaussian copula of the two others."""
+        stats = pytest.importorskip("scipy.stats")
+        discrete = torch.cartesian_prod(torch.arange(64.0), torch.arange(4.0)).double()
+        normal = stats.multivariate_normal(cov=[[1, 0.5], [0.5, 1]])
+        for amount, share in ((0.01, 0.001), (1.3, 0.2), (5.0, 0.9), (12.0, 0.02)):
+            rows = torch.cat(
+                [torch.tensor([[amount, share]], dtype=torch.float64).expand(len(discrete), 2), discrete], dim=1
+            )
+            z = stats.norm.ppf([stats.gamma(2).cdf(amount), stats.beta(2, 5).cdf(share)])
+            margins = stats.gamma(2).logpdf(amount) + stats.beta(2, 5).logpdf(share)
+            expected = normal.logpdf(z) - stats.norm.logpdf(z).sum() + margins
+            assert self.TARGET.log_prob(rows).logsumexp(0).item() == pytest.approx(expected, abs=1e-9)
+
+    def test_rectangles_of_the_discrete_columns(self) -> None:
+        """P(count, category | the others) is a rectangle of a bivariate normal distribution."""
+        stats = pytest.importorskip("scipy.stats")
+        x = self.TARGET.sample(6, torch.Generator().manual_seed(0))
+        covariance = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
+        gain = covariance[2:, :2] @ np.linalg.inv(covariance[:2, :2])
+        given = covariance[2:, 2:] - gain @ covariance[:2, 2:]
+        steps = np.concatenate([[-np.inf], stats.norm.ppf(np.cumsum([0.4, 0.3, 0.2])), [np.inf]])
+        discrete = torch.cartesian_prod(torch.arange(64.0), torch.arange(4.0)).double()
+        for row in x:
+            amount, share, count, category = row.tolist()
+            z = stats.norm.ppf([stats.gamma(2).cdf(amount), stats.beta(2, 5).cdf(share)])
+            low = [stats.norm.ppf(stats.poisson(4).cdf(count - 1)), steps[int(category)]]
+            high = [stats.norm.ppf(stats.poisson(4).cdf(count)), steps[int(category) + 1]]
+            low, high = np.clip(low, -12, 12), np.clip(high, -12, 12)
+            expected = np.log(stats.multivariate_normal(gain @ z, given).cdf(high, lower_limit=low))
+            others = torch.cat([row[:2].expand(len(discrete), 2), discrete], dim=1)
+            found = (self.TARGET.log_prob(row) - self.TARGET.log_prob(others).logsumexp(0)).item()
+            assert found == pytest.approx(expected, abs=1e-4)  # scipy's own error
+
+    def test_draws(self) -> None:
+        """Margins and mean log-density to four standard errors."""
+        x = self.TARGET.sample(20_000, torch.Generator().manual_seed(0))
+        means = torch.tensor([2.0, 2 / 7, 4.0, 1.0]).double()
+        assert ((x.mean(0) - means).abs() < 4 * x.std(0) / len(x) ** 0.5).all()
+        shares = torch.bincount(x[:, 3].long(), minlength=4) / len(x)
+        torch.testing.assert_close(shares, torch.tensor([0.4, 0.3, 0.2, 0.1]), rtol=0, atol=0.014)
+        assert self.TARGET.log_prob(x).isfinite().all()
+        spearman = torch.corrcoef(x.argsort(0).argsort(0).double().T)[0, 1].item()
+        assert spearman == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.03)
+
+    def test_outside(self) -> None:
+        good = [1.0, 0.5, 3.0, 1.0]
+        for column, value in ((0, -1.0), (1, 1.0), (2, 2.5), (2, -1.0), (3, 4.0)):
+            row = torch.tensor(good)
+            row[column] = value
+            assert self.TARGET.log_prob(row) == -torch.inf
+        assert self.TARGET.log_prob(torch.tensor(good)).dtype == torch.float32
+        with pytest.raises(ValueError, match="correlation"):
+            MixedCopula(1.0)
 
 
 PLANE: dict[str, tuple[Target, float]] = {

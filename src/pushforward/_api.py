@@ -68,6 +68,7 @@ from pushforward.distribution import FlowDistribution
 from pushforward.flow import Flow
 from pushforward.inference import LogDensityFit, fit_to_log_density
 from pushforward.io import load, load_info, register, save
+from pushforward.mixture import FlowMixture
 from pushforward.nn import (
     MLP,
     CausalTransformer,
@@ -77,6 +78,7 @@ from pushforward.nn import (
     MaskedMLP,
     Parameters,
     PeriodicMLP,
+    Rescale,
     Separate,
     Velocity,
 )
@@ -120,6 +122,8 @@ from pushforward.recipes import (
     unaf,
 )
 from pushforward.surjections import Absolute, Augmented, Dequantized, Sorted, SurjectiveFlow
+from pushforward.tabular.data_fit import DataFit
+from pushforward.tabular.fit_to_data import fit_to_data
 from pushforward.training import FileRows, TrainResult, cosine, exponential, train
 from pushforward.transformers import (
     Additive,
@@ -170,6 +174,7 @@ __all__ = [
     "CorrCholesky",
     "Coupling",
     "CubicSpline",
+    "DataFit",
     "DeepSigmoidal",
     "Dequantized",
     "DiagonalNormal",
@@ -180,6 +185,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "FlowMatching",
+    "FlowMixture",
     "ForwardKL",
     "FromTorch",
     "GaussianMixture",
@@ -222,6 +228,7 @@ __all__ = [
     "QuadraticSpline",
     "Radial",
     "RationalQuadratic",
+    "Rescale",
     "Residual",
     "ReverseKL",
     "Separate",
@@ -257,6 +264,7 @@ __all__ = [
     "cosine",
     "exponential",
     "ffjord",
+    "fit_to_data",
     "fit_to_log_density",
     "flowpp",
     "gaussianization",

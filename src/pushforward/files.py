@@ -30,3 +30,18 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a file that could not be written, before the work that makes its content.
+
+    Raises:
+        ValueError: it is a folder, or its own folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, not a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: cannot be written: no permission to write to {path.parent}")

@@ -40,17 +40,18 @@ def register(cls: C) -> C:
     return cls
 
 
-def save(flow: Flow, path: str | Path, *, info: Mapping[str, Any] | None = None) -> None:
+def save(flow: nn.Module, path: str | Path, *, info: Mapping[str, Any] | None = None) -> None:
     """Write a flow to one safetensors file, whole or not at all.
 
     Args:
         flow: any flow composed of classes of this library, of torch.nn, of torch's transforms, and of registered
-            classes.
+            classes; or another module of such classes, which `io.load_module` reads.
         path: the file to write.
         info: facts to keep beside it, such as the names of columns; anything that JSON can hold.
 
     Raises:
         ValueError: if a part of the flow cannot be rebuilt from its constructor's arguments (which part).
+        OSError: if the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -78,7 +79,10 @@ def save(flow: Flow, path: str | Path, *, info: Mapping[str, Any] | None = None)
     with write_atomically(path) as temporary:
         # Clones, since safetensors refuses tensors that share memory; one key, since it shuffles several.
         clones = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        save_file(clones, temporary, {HEADER: header})
+        try:
+            save_file(clones, temporary, {HEADER: header})
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
@@ -104,15 +108,31 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
         >>> bool((flow.log_prob(x) == again.log_prob(x)).all())
         True
     """
-    metadata, tensors = _read(Path(path))
-    flow = _build(metadata["architecture"], tensors, str(path))
+    flow = load_module(path, device=device)
     if not isinstance(flow, Flow):
         raise ValueError(f"{path}: expected a Flow, got {type(flow).__name__}")
+    return flow
+
+
+def load_module(path: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
+    """Read a module of any class that `save` wrote; as `load`, which reads flows.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(pf.MLP(2, 3), f"{folder}/model.safetensors")
+        ...     load_module(f"{folder}/model.safetensors")(torch.zeros(2)).shape
+        torch.Size([3])
+    """
+    metadata, tensors = _read(Path(path))
+    module = _build(metadata["architecture"], tensors, str(path))
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{path}: expected a module, got {type(module).__name__}")
     state = {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
     if metadata["dtype"]:
-        flow.to(getattr(torch, metadata["dtype"]))
-    _restore(flow, state, str(path))
-    return flow.to(device)
+        module.to(getattr(torch, metadata["dtype"]))
+    _restore(module, state, str(path))
+    return module.to(device)
 
 
 def load_info(path: str | Path) -> dict[str, Any]:
@@ -173,7 +193,7 @@ def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _restore(flow: Flow, state: dict[str, Tensor], where: str) -> None:
+def _restore(flow: nn.Module, state: dict[str, Tensor], where: str) -> None:
     expected = _own_tensors(flow)
     for name in sorted(expected.keys() | state.keys()):
         found = {k: tuple(d[name].shape) if name in d else "nothing" for k, d in {"e": expected, "s": state}.items()}
@@ -192,7 +212,7 @@ def _build(architecture: Any, tensors: dict[str, Tensor], where: str) -> Any:
         raise ValueError(f"{where}: damaged architecture ({error!r})") from error
 
 
-def _check_rebuilds(flow: Flow, architecture: Any, tensors: dict[str, Tensor]) -> None:
+def _check_rebuilds(flow: nn.Module, architecture: Any, tensors: dict[str, Tensor]) -> None:
     """Raise unless the architecture alone yields modules of the same kinds, in the same places, of the same shapes."""
     again = _build(architecture, tensors, "save")
     kinds = {name: type(m) for name, m in flow.named_modules()}
@@ -298,8 +318,9 @@ def _arguments(value: Any, path: str) -> tuple[list[Any], dict[str, Any]]:
 def _library() -> dict[str, Callable[..., Any]]:
     """The classes that a file may name: this library's, torch.nn's and torch's transforms."""
     from pushforward import bases, bijections, nn, transformers
+    from pushforward.mixture import FlowMixture
 
-    classes: dict[str, Callable[..., Any]] = {"pushforward.Flow": Flow}
+    classes: dict[str, Callable[..., Any]] = {"pushforward.Flow": Flow, "pushforward.FlowMixture": FlowMixture}
     for package in (bases, bijections, nn, transformers):
         for name in package.__all__:
             classes[f"pushforward.{name}"] = getattr(package, name)

@@ -24,6 +24,7 @@ class MaskedAutoregressive(Bijection):
         hidden_features: widths of the masked network.
         order: the features in the order in which they are generated; by default 0, 1, ...
         activation: nonlinearity of the masked network.
+        residual: each hidden layer after the first adds to the one before it.
 
     References:
         Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017, arXiv 1705.07057.
@@ -49,6 +50,7 @@ class MaskedAutoregressive(Bijection):
         hidden_features: Sequence[int] = (64, 64),
         order: Sequence[int] | None = None,
         activation: type[nn.Module] = nn.SiLU,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self._set_sizes(features, context_features, hidden_features)
@@ -56,6 +58,7 @@ class MaskedAutoregressive(Bijection):
         self.cheap = "neither" if transformer.cheap == "forward" else "inverse"
         self.order = tuple(range(features)) if order is None else tuple(int(i) for i in order)
         self.activation = activation
+        self.residual = residual
         if sorted(self.order) != list(range(features)):
             raise ValueError(
                 f"MaskedAutoregressive: expected order to be a permutation of 0, ..., {features - 1}, got {self.order}"
@@ -66,6 +69,7 @@ class MaskedAutoregressive(Bijection):
             self.hidden_features,
             context_features=context_features,
             activation=activation,
+            residual=residual,
         )
         self.conditioner.start_at_(transformer.identity_params().repeat(features))
         self.register_buffer("generation", torch.tensor(self.order), persistent=False)

@@ -7,10 +7,9 @@ import torch
 
 from pushforward.demos.common import Outcome, layers_of, mean_and_error, path_from, write_results
 from pushforward.plotting import angle_colors, density_2d, save_figure, steps_samples, window_of
-from pushforward.tabular import write_csv
+from pushforward.tabular import Table, numeric_table, read_file, write_file
 from pushforward.tabular.fit import fit_table
 from pushforward.tabular.gaussians import fit_gaussians
-from pushforward.tabular.table import Table, read_table
 from pushforward.targets import faithful_path
 
 TEST_SHARE = 0.2
@@ -29,7 +28,7 @@ def run(out: Path, *, flow: str = "nsf", steps: int = 1000, seed: int = 0, progr
     Returns:
         Test log-likelihoods in nats per eruption, in minutes^-2.
     """
-    table = read_table(faithful_path())
+    table = numeric_table(read_file(faithful_path()))
     order = np.random.default_rng(seed).permutation(len(table.values))
     held = round(TEST_SHARE * len(order))
     test, rest = table.values[order[:held]], table.values[order[held:]]
@@ -41,7 +40,7 @@ def run(out: Path, *, flow: str = "nsf", steps: int = 1000, seed: int = 0, progr
     torch.manual_seed(seed)
     draws = model.sample(1000)
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "samples.csv", table.columns, draws.numpy())
+    write_file(out / "samples.csv", Table(table.columns, draws.numpy()))
     x = torch.as_tensor(table.values)
     columns = ("duration (min)", "waiting (min)")
     window = window_of(x)

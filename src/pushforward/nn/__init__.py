@@ -8,6 +8,7 @@ from pushforward.nn.masked import MaskedMLP
 from pushforward.nn.mlp import MLP
 from pushforward.nn.parameters import Parameters
 from pushforward.nn.periodic import PeriodicMLP
+from pushforward.nn.rescale import Rescale
 from pushforward.nn.separate import Separate
 from pushforward.nn.velocity import Velocity
 
@@ -20,6 +21,7 @@ __all__ = [
     "MaskedMLP",
     "Parameters",
     "PeriodicMLP",
+    "Rescale",
     "Separate",
     "Velocity",
 ]

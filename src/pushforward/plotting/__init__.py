@@ -2,6 +2,7 @@
 
 try:
     from pushforward.plotting.animation import animation
+    from pushforward.plotting.columns import calibration_plot, histograms
     from pushforward.plotting.density import density_2d, density_grid, steps_density, window_of_density
     from pushforward.plotting.panels import Window, window_of
     from pushforward.plotting.samples import angle_colors, pair_plot, scatter_panels, steps_samples
@@ -18,8 +19,10 @@ __all__ = [
     "Window",
     "angle_colors",
     "animation",
+    "calibration_plot",
     "density_2d",
     "density_grid",
+    "histograms",
     "pair_plot",
     "save_figure",
     "scatter_panels",

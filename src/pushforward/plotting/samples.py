@@ -168,10 +168,11 @@ def pair_plot(
                 edges = np.linspace(*spans[j], 31)
                 for name, rows, color in kinds:
                     filled = name == "samples" or len(kinds) == 1
+                    shown = rows[(rows[:, j] >= edges[0]) & (rows[:, j] <= edges[-1]), j]
                     ax.hist(
-                        rows[:, j],
+                        shown,
                         edges,
-                        density=True,
+                        density=len(shown) > 0,
                         histtype="stepfilled" if filled else "step",
                         color=(color, 0.35) if filled else color,
                         zorder=1 if filled else 2,

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pushforward.targets.base import Target
-from pushforward.targets.ring import norm
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -40,6 +39,10 @@ class CorrelatedNormal(Target):
         standard = (x @ self.rotation.to(x)) / scales
         log_prob: Tensor = -0.5 * standard.square().sum(-1) - scales.log().sum() - self.features / 2 * LOG_2PI
         return log_prob
+
+    def entropy(self) -> float:
+        """In nats."""
+        return self.features / 2 * (1 + LOG_2PI) + float(self.scales.log().sum())
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` independent draws, `(n, features)`, float64."""
@@ -119,33 +122,24 @@ class StudentTs(Target):
         self.features, self.df = features, df
         self._constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
 
+    def entropy(self) -> float:
+        """In nats."""
+        half = torch.tensor([self.df / 2, (self.df + 1) / 2], dtype=torch.float64)
+        low, high = torch.digamma(half).tolist()
+        entropy: float = self.features * ((self.df + 1) / 2 * (high - low) - self._constant)
+        return entropy
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` independent draws, `(n, features)`, float64, by Bailey's polar method (1994)."""
+        shape = (2, n, self.features)
+        height, turn = 1 - torch.rand(shape, generator=generator, dtype=torch.float64)
+        x: Tensor = (self.df * torch.expm1(-2 / self.df * height.log())).sqrt() * (2 * math.pi * turn).cos()
+        return x
+
     def log_density(self, x: Tensor) -> Tensor:
         self._check(x)
         log_kernel: Tensor = -(self.df + 1) / 2 * (x.square() / self.df).log1p().sum(-1)
         return log_kernel + self.features * self._constant
-
-
-class Ring(Target):
-    r"""$\tilde p(x) = e^{-\frac12 ((\|x\| - r) / w)^2}$ in the plane.
-
-    Args:
-        radius: r.
-        width: w.
-    """
-
-    features = 2
-
-    def __init__(self, radius: float = 3.0, width: float = 0.2) -> None:
-        self.radius, self.width = radius, width
-        # the integral of 2 pi s exp(-((s - r) / w)^2 / 2) over s > 0
-        t = radius / width
-        bell = width**2 * math.exp(-0.5 * t**2)
-        bulk = radius * width * math.sqrt(2 * math.pi) * 0.5 * math.erfc(-t / math.sqrt(2))
-        self.log_normalizer = math.log(2 * math.pi * (bell + bulk))
-
-    def log_density(self, x: Tensor) -> Tensor:
-        self._check(x)
-        return -0.5 * ((norm(x) - self.radius) / self.width).square()
 
 
 class ManyWell(Target):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+VECTOR = 16  # over fewer numbers torch's softmax is slow
+
 
 def accumulator(bins: int) -> Tensor:
     """The triangular matrix whose product sums the bins up, faster than cumsum over a short last dimension does."""
@@ -22,11 +24,14 @@ def place_knots(sizes: Tensor, accumulate: Tensor, bound: float, min_bin: float)
         min_bin: smallest size of a bin, as a share of 2 bound.
     """
     bins = sizes.shape[-1]
+    accumulate = accumulate.to(sizes.dtype)
+    start = torch.arange(bins + 1, dtype=sizes.dtype, device=sizes.device) * (2 * bound * min_bin) - bound
+    free = 2 * bound * (1 - bins * min_bin)
+    if bins >= VECTOR:
+        return torch.add(start, sizes.softmax(-1) @ accumulate, alpha=free)
     e = (sizes - sizes.detach().amax(-1, keepdim=True)).exp()
-    cumulative = e @ accumulate.to(sizes.dtype)
-    share = cumulative / cumulative[..., -1:]
-    steps = torch.arange(bins + 1, dtype=sizes.dtype, device=sizes.device) * min_bin
-    return (2 * bound) * (steps + (1 - bins * min_bin) * share) - bound
+    cumulative = e @ accumulate
+    return torch.addcmul(start, cumulative, free / cumulative[..., -1:])
 
 
 def find_bin(value: Tensor, table: Tensor, row: int, bound: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

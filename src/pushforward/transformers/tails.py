@@ -11,6 +11,7 @@ from pushforward.transformers.affine import soft_clamp
 from pushforward.transformers.base import Transformer
 
 START = 0.1
+LOG_SIGMA = 0.5 * math.log(math.pi / 2)
 
 
 class TailTransform(Transformer):
@@ -59,11 +60,18 @@ class TailTransform(Transformer):
         size = -log_ndtri(-math.log(2) - energy)
         return sign * size, -(log_sigma + log_term + _log_hazard(size, energy))
 
+    def params_of(self, mu: Tensor, sigma: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """The h, `(*, 4)`, of given mu, sigma and lambda of both sides, each `(*,)` and the last three positive."""
+        ratio = (sigma.log() - LOG_SIGMA) / self.log_scale_bound
+        log_sigma = self.log_scale_bound * ratio.clamp(-0.99, 0.99).atanh()
+        raw = [tail + (-torch.expm1(-tail)).log() - math.log(math.expm1(START)) for tail in (left, right)]
+        return torch.stack([mu, log_sigma, *raw], dim=-1)
+
     def _parts(self, sign: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """mu, log sigma and the lambda of the given side."""
         raw = torch.where(sign < 0, h[..., 2], h[..., 3])
         # Shifted so that h = 0 is a slope of 1 at 0, and a lambda of START.
-        log_sigma = 0.5 * math.log(math.pi / 2) + soft_clamp(h[..., 1], self.log_scale_bound)
+        log_sigma = LOG_SIGMA + soft_clamp(h[..., 1], self.log_scale_bound)
         return h[..., 0], log_sigma, F.softplus(raw + math.log(math.expm1(START)))
 
 
