@@ -19,6 +19,7 @@ from pushforward.inference.certify import COST, DRAWS, Certificate, certify, mis
 from pushforward.inference.density import Density, Draws, Features, LogDensity, Support
 from pushforward.inference.exact import exact_draws
 from pushforward.inference.locate import Located, locate
+from pushforward.inference.mixture import truncated
 from pushforward.inference.refine import LOWEST, RATE, bootstrap, polish, transport
 from pushforward.inference.report import Verdict, report, verdict
 from pushforward.inference.starts import Start, starts
@@ -312,7 +313,7 @@ def _race(
         polish(flow, density, steps=max(steps // 5, 50), budget=budget, until=end, modes=start.modes, seed=seed)
         with torch.no_grad():
             _, log_weights = weighted_draws(flow, density, JUDGE_DRAWS)
-        mass, error = log_evidence(log_weights)
+        mass, error = log_evidence(truncated(log_weights))
         masses.append(mass)
         errors.append(error)
         elbos.append(log_weights.clamp_min(LOWEST).mean().item())
