@@ -153,7 +153,7 @@ def fit_to_log_density(
     support: Support | None = None,
     flow: Flow | None = None,
     max_steps: int = 5000,
-    max_seconds: float = 60.0,
+    max_seconds: float = 120.0,
     max_evaluations: int | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
@@ -173,7 +173,8 @@ def fit_to_log_density(
             real.
         flow: of your own, over as many unconstrained coordinates; a copy is trained after an affine map to the modes.
         max_steps: of the last training.
-        max_seconds: budget of time; the learning rate falls so that the training ends within it.
+        max_seconds: budget of time; the learning rate falls so that the training ends within it. Most fits are done
+            sooner, when all steps are.
         max_evaluations: budget of evaluations of the density, of values or gradients. Some thousands, for the first
             ascents and the verdict, are made in any case.
         seed: of everything random.
