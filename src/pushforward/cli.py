@@ -298,7 +298,7 @@ def inference(
     seeds: Annotated[int, Parameter(help="Fits of each target.")] = 5,
     data: Annotated[Path | None, Parameter(help="Folder with brownian.csv and seeds.csv.")] = None,
     only: Annotated[str, Parameter(help="Only targets whose name holds this text.")] = "",
-    max_seconds: Annotated[float, Parameter(help="Budget of each fit.")] = 60.0,
+    max_seconds: Annotated[float, Parameter(help="Budget of each fit.")] = 120.0,
 ) -> None:
     """Fit known log densities with default settings: evidences, modes, verdicts; an hour and a half."""
     from pushforward.benchmarks.inference import run

@@ -147,7 +147,7 @@ def rows(data: Path | None = None) -> Iterator[Row]:
     yield Row("Seeds", lambda: Seeds.read(data / DATA["seeds"], -73.40), [gap(0.05)])
 
 
-def run(out: Path, *, seeds: int = 5, data: Path | None = None, only: str = "", max_seconds: float = 60.0) -> str:
+def run(out: Path, *, seeds: int = 5, data: Path | None = None, only: str = "", max_seconds: float = 120.0) -> str:
     """Fit every target with every seed; write `inference.json` and return the table of worst and median figures.
 
     Args:

@@ -18,6 +18,7 @@ LogDensity = Callable[[Any], Tensor]
 Features = int | Mapping[str, int | tuple[int, ...]]
 Support = constraints.Constraint | Mapping[str, constraints.Constraint]
 DIFFERENCE = 1e-4
+COST_POINTS = 255
 SMALLEST, LARGEST = 1e-30, 1e15  # sizes beyond which NaN and +inf are taken for overflow
 Draws = Tensor | dict[str, Tensor]
 
@@ -39,7 +40,7 @@ class Density:
         evaluations: number of points at which the function was called, with or without gradient.
         batched: whether the function takes batches itself.
         differentiable: whether it has a gradient.
-        cost: seconds for each of a few points at once, as measured first.
+        cost: seconds for each of some points at once, as measured first.
 
     Raises:
         ValueError: the function raises, or returns another shape, NaN or +inf: where, and what. Where a coordinate is
@@ -160,9 +161,9 @@ class Density:
         if not self.batched:
             self._check_single(x)
             self._vectorise(x)
-        start = time.perf_counter()
         self._checked(u)
-        self.cost = (time.perf_counter() - start) / len(u)
+        many = u.repeat(COST_POINTS // len(u) if self.batched else 1, 1)
+        self.cost = min(self._seconds(many) for _ in range(2)) / len(many)
         with torch.enable_grad():
             u.requires_grad_()
             try:
@@ -173,6 +174,11 @@ class Density:
                     self.differentiable = gradient is not None
             except (RuntimeError, TypeError):
                 self.differentiable = False
+
+    def _seconds(self, u: Tensor) -> float:
+        start = time.perf_counter()
+        self._checked(u)
+        return time.perf_counter() - start
 
     def _takes_batches(self, x: Tensor) -> bool:
         """Whether a batch gives one number per row, the same as each row alone."""

@@ -19,6 +19,7 @@ from pushforward.inference.certify import COST, DRAWS, Certificate, certify, mis
 from pushforward.inference.density import Density, Draws, Features, LogDensity, Support
 from pushforward.inference.exact import exact_draws
 from pushforward.inference.locate import Located, locate
+from pushforward.inference.mixture import truncated
 from pushforward.inference.refine import LOWEST, RATE, bootstrap, polish, transport
 from pushforward.inference.report import Verdict, report, verdict
 from pushforward.inference.starts import Start, starts
@@ -152,7 +153,7 @@ def fit_to_log_density(
     support: Support | None = None,
     flow: Flow | None = None,
     max_steps: int = 5000,
-    max_seconds: float = 60.0,
+    max_seconds: float = 120.0,
     max_evaluations: int | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
@@ -172,7 +173,8 @@ def fit_to_log_density(
             real.
         flow: of your own, over as many unconstrained coordinates; a copy is trained after an affine map to the modes.
         max_steps: of the last training.
-        max_seconds: budget of time; the learning rate falls so that the training ends within it.
+        max_seconds: budget of time; the learning rate falls so that the training ends within it. Most fits are done
+            sooner, when all steps are.
         max_evaluations: budget of evaluations of the density, of values or gradients. Some thousands, for the first
             ascents and the verdict, are made in any case.
         seed: of everything random.
@@ -312,7 +314,7 @@ def _race(
         polish(flow, density, steps=max(steps // 5, 50), budget=budget, until=end, modes=start.modes, seed=seed)
         with torch.no_grad():
             _, log_weights = weighted_draws(flow, density, JUDGE_DRAWS)
-        mass, error = log_evidence(log_weights)
+        mass, error = log_evidence(truncated(log_weights))
         masses.append(mass)
         errors.append(error)
         elbos.append(log_weights.clamp_min(LOWEST).mean().item())

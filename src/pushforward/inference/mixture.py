@@ -73,7 +73,7 @@ def population(
         terms = mixture.log_terms(x)
         with torch.no_grad():
             log_weights = density(x) - terms.logsumexp(-1)
-        score = effective_share(_truncated(log_weights))
+        score = effective_share(truncated(log_weights))
         stale = 0 if score > best_score + 1e-3 else stale + 1
         if score > best_score:
             best, best_score = mixture, score
@@ -134,7 +134,7 @@ def _split(mixture: Mixture) -> Mixture:
     return Mixture(mixture.weights.repeat(2) / 2, means, narrowed.repeat(2, 1, 1))
 
 
-def _truncated(log_weights: Tensor) -> Tensor:
+def truncated(log_weights: Tensor) -> Tensor:
     """Weights no larger than the root of their number times their mean, so that a single one does not decide."""
     n = len(log_weights)
     return log_weights.clamp_max((log_weights.logsumexp(0) - 0.5 * math.log(n)).item())
