@@ -306,6 +306,21 @@ def inference(
     print(run(out, seeds=seeds, data=data, only=only, max_seconds=max_seconds))
 
 
+@bench.command
+def density(
+    *,
+    out: Out = Path("out/bench"),
+    seeds: Annotated[int, Parameter(help="Fits of each density and table.")] = 2,
+    data: Annotated[Path | None, Parameter(help="Folder with tables: protein/data.csv.gz, kin40k, bike, wine.")] = None,
+    only: Annotated[str, Parameter(help="Only what holds this text in its name.")] = "",
+    max_seconds: Annotated[float, Parameter(help="Budget of each fit.")] = 60.0,
+) -> None:
+    """Fit draws of known densities, and real tables, with default settings: the likelihood lost; half an hour."""
+    from pushforward.benchmarks.density import run
+
+    print(run(out, seeds=seeds, data=data, only=only, max_seconds=max_seconds))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; what a user can get wrong ends in one line and code 2."""
     # Batches of some hundred rows: a second thread would cost more than it gives.

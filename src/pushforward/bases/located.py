@@ -66,7 +66,7 @@ class LocatedMixture(Base):
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         logits, shift, log_scale = self.params(context)
-        own = (self._inverse() @ (z.unsqueeze(-2) - self.loc).unsqueeze(-1)).squeeze(-1)
+        own = torch.einsum("kij,...kj->...ki", self._inverse(), z.unsqueeze(-2) - self.loc)
         y = (own - shift) * (-log_scale).exp()
         log_terms = (-0.5 * y.square() - LOG_SQRT_2PI - log_scale).sum(-1) - self._log_diagonal().sum(-1)
         log_prob: Tensor = (logits.log_softmax(-1) + log_terms).logsumexp(-1)

@@ -26,10 +26,11 @@ from pushforward.transformers import Additive
 Quality = Literal["fast", "balanced", "best"]
 FEWEST_ROWS = 10
 FOLDS, FOLD_ROWS = 5, 5000  # below so many rows each is held out by one of five fits
-HELD_SHARE, HELD_MOST = 0.1, 20_000
+HELD_SHARE, HELD_SHARE_OF_ONE, HELD_MOST = 0.1, 0.3, 20_000  # a single column is learned from fewer rows
 SEEN_ROWS = 10_000  # on which the gap between seen and unseen rows is measured
 RACE_SHARE = 0.2  # of the budget
-END = 0.92  # share of the budget at which the training ends
+END = 0.95  # share of the budget at which the training ends
+BLEND_STEPS, LEAST_PART = 500, 0.02
 RIDGE = 1e-6
 FAST = 1 / 3  # of the steps
 
@@ -107,8 +108,9 @@ def fit_density(
     """The density of rows of real numbers, given a context if there is one: a Gaussian, a mixture of them, or a flow.
 
     All are fitted to some of the rows and judged on the others, and the likeliest wins: with fewer than 5,000 rows each
-    row is left out by one of five fits, otherwise one tenth is. A Gaussian or mixture that wins is fitted again to all
-    rows; flows of five fits are mixed.
+    row is left out by one of five fits, otherwise one tenth is (of a single column three tenths). A Gaussian or mixture
+    that wins is fitted again to all rows; flows of five fits are mixed, and a blend of all candidates wins if it is
+    better by two standard errors.
 
     The number of training steps follows from the number of rows and, where the time is short, from the time that a step
     takes, in factors of the fourth root of two: then two runs under one seed are alike if the machine is as fast.
@@ -143,14 +145,15 @@ def fit_density(
         raise ValueError(f"fit_density: expected max_seconds > 0, got {max_seconds}")
     rows, kept, embedding = _checked(x, context, weights)
     clock = Clock(max_seconds)
-    folds = _folds(len(rows), quality, seed)
+    folds = _folds(len(rows), rows.features, quality, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        entries = [
-            _baseline("Gaussian", rows, folds, _gaussian),
-            _baseline("mixture", rows, folds, lambda part: _gaussians(part, seed)),
-            *_flows(rows, folds, quality, clock, seed, progress),
-        ]
+        entries = [_baseline("Gaussian", rows, folds, _gaussian)]
+        if min(len(fold.fitted) for fold in folds) > rows.features:
+            entries.append(_baseline("mixture", rows, folds, lambda part: _gaussians(part, seed)))
+        entries += _flows(rows, folds, quality, clock, seed, progress)
+        if len(folds) > 1:
+            entries += _blended(entries, rows[torch.cat([fold.held for fold in folds])])
         held = torch.cat([fold.held for fold in folds])
         return _judged(entries, rows, held, kept, embedding, len(folds), clock)
 
@@ -215,10 +218,11 @@ def _checked(x: Tensor, context: Tensor | None, weights: Tensor | None) -> tuple
     return Rows(x, embedding(context), weights), kept, embedding
 
 
-def _folds(n: int, quality: Quality, seed: int) -> list[_Fold]:
+def _folds(n: int, features: int, quality: Quality, seed: int) -> list[_Fold]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     if quality != "best" and (n >= FOLD_ROWS or quality == "fast"):
-        held = min(max(round(HELD_SHARE * n), 1), HELD_MOST)
+        share = HELD_SHARE_OF_ONE if features == 1 else HELD_SHARE
+        held = min(max(round(share * n), 1), HELD_MOST)
         return [_Fold(order[held:], order[:held])]
     parts = order.tensor_split(FOLDS)
     return [_Fold(torch.cat([*parts[:k], *parts[k + 1 :]]), parts[k]) for k in range(FOLDS)]
@@ -228,6 +232,9 @@ def _baseline(name: str, rows: Rows, folds: list[_Fold], fit: Callable[[Rows], F
     """A density that is fitted anew to all rows if it wins."""
     clock = Clock(math.inf)
     flows = [fit(rows[fold.fitted]) for fold in folds]
+    if isinstance(flows[0].base, LocatedMixture):
+        numbers = sorted({len(flow.base.weights) for flow in flows if isinstance(flow.base, LocatedMixture)})
+        name = f"{name} of {' to '.join(str(k) for k in dict.fromkeys((numbers[0], numbers[-1])))}"
     return _entry(name, rows, folds, flows, 0, clock.spent, lambda: fit(rows))
 
 
@@ -249,8 +256,8 @@ def _entry(
     return _Entry(name, held, seen, steps, seconds, finish or (lambda: _mixed(flows)))
 
 
-def _mixed(flows: list[Flow]) -> Flow:
-    return flows[0] if len(flows) == 1 else Flow(Chain(), FlowMixture(flows)).double()
+def _mixed(flows: list[Flow], weights: Tensor | None = None) -> Flow:
+    return flows[0] if len(flows) == 1 else Flow(Chain(), FlowMixture(flows, weights)).double()
 
 
 def _gaussian(rows: Rows) -> Flow:
@@ -303,7 +310,10 @@ def _flows(
     options = sizes(len(folds[0].fitted), rows.features, rows.context_features)
     options = options[:1] if quality == "fast" else options
     if rows.features == 1 and not rows.context_features:
-        return [_splines(rows, folds, size, clock.until(END) / (len(options) - k)) for k, size in enumerate(options)]
+        return [
+            _splines(rows, folds, size, clock.until(END) / (len(options) - k), progress)
+            for k, size in enumerate(options)
+        ]
     own = Clock(clock.until(END))
     fits: list[FlowFit] = []
     steps = 0
@@ -324,13 +334,34 @@ def _flows(
     return [_entry(f"flow ({fits[0].size})", rows, folds, [fit.flow for fit in fits], steps, own.spent)]
 
 
-def _splines(rows: Rows, folds: list[_Fold], size: Size, seconds: float) -> _Entry:
+def _splines(rows: Rows, folds: list[_Fold], size: Size, seconds: float, progress: bool | None) -> _Entry:
     own = Clock(seconds)
     fits = [start(rows[fold.fitted], rows[fold.held], size, seed=0, dtype=torch.float64) for fold in folds]
     for k, fit in enumerate(fits):
-        settle(fit, own.left / (len(fits) - k))
+        settle(fit, own.left / (len(fits) - k), progress=progress)
     steps = sum(fit.steps for fit in fits)
     return _entry(f"spline ({size})", rows, folds, [fit.flow for fit in fits], steps, own.spent)
+
+
+def _blended(entries: list[_Entry], rows: Rows) -> list[_Entry]:
+    """The candidates weighted for the highest likelihood of the rows, if that is clearly above the best one's."""
+    share = rows.weights / rows.weights.sum()
+    held = torch.stack([entry.held for entry in entries])
+    weights = torch.full((len(entries),), 1 / len(entries), dtype=held.dtype, device=held.device)
+    for _ in range(BLEND_STEPS):
+        weights = (held + weights.log().unsqueeze(-1)).softmax(0) @ share
+    parts = [(w, entry) for w, entry in zip(weights.tolist(), entries, strict=True) if w > LEAST_PART]
+    used = torch.tensor([w for w, _ in parts], dtype=held.dtype, device=held.device)
+    blend = (torch.stack([entry.held for _, entry in parts]) + (used / used.sum()).log().unsqueeze(-1)).logsumexp(0)
+    best = max(entries, key=lambda entry: rows.mean(entry.held)[0])
+    gain, error = rows.mean(blend - best.held)
+    if len(parts) < 2 or not gain > 2 * error:
+        return []
+    name = "blend: " + ", ".join(f"{w:.2f} {entry.name}" for w, entry in sorted(parts, key=lambda part: -part[0]))
+    seen = sum(w * entry.seen for w, entry in parts) / float(used.sum())
+    steps = sum(entry.steps for _, entry in parts)
+    seconds = sum(entry.seconds for _, entry in parts)
+    return [_Entry(name, blend, seen, steps, seconds, lambda: _mixed([entry.finish() for _, entry in parts], used))]
 
 
 def _judged(

@@ -16,11 +16,11 @@ from pushforward.tabular.pace import Clock, coarse, paced, seconds_per_step
 from pushforward.tabular.rows import Rows
 from pushforward.training import train
 
-SLACK = 0.8  # share of the time that the planned steps take at the pace that was measured
+SLACK = 0.85  # share of the time that the planned steps take at the pace that was measured
 EPOCHS = 45
 FEWEST_STEPS = 20
 VALIDATIONS, PATIENCE = 20, 8
-RATE, CLIP = 1e-2, 5.0
+RATE, RATE_OF_MANY, CLIP = 1e-2, 5e-3, 5.0  # of Adam, for one or two columns and for more
 AVERAGED = 0.005  # half-life of the moving average, as a share of the steps
 ITERATIONS, ROUND = 30, 5  # of L-BFGS, and how many lie between two validations
 
@@ -78,7 +78,7 @@ def advance(
         fit.fitted,
         max_steps=steps,
         batch_size=batch_size,
-        learning_rate=RATE,
+        learning_rate=RATE if fit.inner.event_shape[0] <= 2 else RATE_OF_MANY,
         schedule=paced(clock),
         clip=CLIP,
         ema=0.5 ** (1 / max(AVERAGED * steps, 1.0)),

@@ -14,6 +14,7 @@ from pushforward.tabular.margins import heavy_columns, spline_layer, standardize
 from pushforward.transformers import RationalQuadratic
 
 BOUND = 4.0
+RACED = 9000  # rows from which it pays to compare sizes
 MANY_COLUMNS = 64  # above it couplings: a layer that finds one column after the other takes too long to draw
 
 
@@ -46,12 +47,11 @@ def sizes(rows: int, features: int, context_features: int) -> list[Size]:
     if features == 1 and not context_features:
         return [Size(0, 0, (), bins) for bins in ((8, 32, 128) if rows >= 5000 else (4, 16, 64)) if 10 * bins <= rows]
     if features <= 2:
-        bins = 32 if rows >= 5000 else 16
-        return [Size(3, bins, (64, 64, 64), bins)]
+        return [Size(3, 32, (64,) * 3, 32) if rows >= 5000 else Size(3, 16, (64,) * 3, 8)]
     if rows < 5000:
         return [Size(2, 8, (64,) * 3, 8, True)]
-    sizes = [Size(3, 16, (128,) * 5, 16, True), Size(3, 8, (64,) * 5, 16, True), Size(3, 16, (256,) * 5, 16, True)]
-    return sizes if rows >= 10_000 else sizes[:1]
+    sizes = [Size(3, 8, (128,) * 5, 16, True), Size(3, 8, (64,) * 5, 16, True), Size(3, 16, (128,) * 5, 16, True)]
+    return sizes if rows >= RACED else sizes[:1]
 
 
 def prepare(x: Tensor, weights: Tensor) -> Chain:
@@ -75,11 +75,11 @@ def build(z: Tensor, weights: Tensor, context_features: int, size: Size) -> Flow
     for k in range(size.layers):
         layers += [_layer(features, context_features, size, k), LU(features)]
     if size.margin_bins:
-        layers.append(spline_layer(z, weights, size.margin_bins))
+        layers.append(spline_layer(z, weights, size.margin_bins, min_bin=1e-4 if size.layers else 1e-6))
     for layer in layers:
         for module in layer.modules():
             if isinstance(module, MLP | MaskedMLP):
-                module.spread_(2.0 if features <= 2 else 1.0)
+                module.spread_(3.0 if features <= 2 else 1.0)
     return Flow(Chain(*layers), StandardNormal(features))
 
 

@@ -92,9 +92,11 @@ def fit_shrunk_gaussian(x: Tensor, *, weights: Tensor | None = None) -> MixtureS
     # Without row u the covariance is A - c u u^T, and the mean lies n / (n - 1) u away from it.
     spread = (1 - shares).unsqueeze(-1) * n / (n - 1) * values.clamp_min(0) + shares.unsqueeze(-1)
     c = (1 - shares) * n / (n - 1).square()
-    square = (rows.z @ vectors).square() @ (1 / spread).T
+    some = slice(None, None, max(len(x) // MANY, 1))
+    weight = rows.weights[some] / rows.weights[some].sum()
+    square = (rows.z[some] @ vectors).square() @ (1 / spread).T
     rest = (1 - c * square).clamp_min(torch.finfo(square.dtype).tiny)
-    loss = spread.log().sum(-1) + (rows.weights / n) @ (rest.log() + (n / (n - 1)).square() * square / rest)
+    loss = spread.log().sum(-1) + weight @ (rest.log() + (n / (n - 1)).square() * square / rest)
     share = shares[loss.argmin()]
     shrunk = (vectors * ((1 - share) * values + share)) @ vectors.T
     return rows.distribution(_Components.of(n[None], torch.zeros_like(values[None]), shrunk[None]))

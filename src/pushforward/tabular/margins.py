@@ -14,7 +14,8 @@ TAIL_SHARE, TAIL_FEWEST, TAIL_MOST = 0.05, 10, 2000
 HEAVY = 0.1  # a tail index that is clearly above this makes a tail heavy
 LOWEST_INDEX = 0.02
 OUTER, OUTER_ROWS = 2e-4, 10  # what lies beyond the outer knots: this share of the rows on each side, or so many
-STEEPEST = 50.0
+FLATTEST, STEEPEST = 1e-2, 100.0  # slopes of a spline in its box
+SMALLEST_SLOPE = 1e-4
 
 
 def weighted_quantiles(x: Tensor, levels: Tensor, weights: Tensor) -> Tensor:
@@ -87,11 +88,17 @@ def tail_layer(x: Tensor, weights: Tensor) -> Elementwise:
     return layer
 
 
-def spline_layer(x: Tensor, weights: Tensor, bins: int) -> Chain:
+def spline_layer(x: Tensor, weights: Tensor, bins: int, *, min_bin: float = 1e-4) -> Chain:
     """The spline of each column through its quantiles, from a normal z on.
 
     The knots are those of equally spaced z out to the share of 2e-4 or ten rows on each side, the slopes at them the
-    harmonic means of those of the bins; beyond, straight lines. Everything is learnable.
+    harmonic means of those of the bins; beyond, straight lines that reach the farthest rows. Everything is learnable.
+
+    Args:
+        x: rows, `(n, features)`.
+        weights: non-negative, `(n,)`.
+        bins: of each spline.
+        min_bin: the smallest, as a share of the box; below 1e-4 single precision is too little to learn by.
     """
     n = len(x)
     beyond = min(max(OUTER_ROWS / n, OUTER), 0.5 / (bins + 1))
@@ -102,9 +109,15 @@ def spline_layer(x: Tensor, weights: Tensor, bins: int) -> Chain:
     scale = (high - low) / (2 * bound)
     scale = torch.where(scale > 0, scale, x.double().std(0))
     inner = (knots - low.unsqueeze(-1)) / scale.unsqueeze(-1) - bound
-    mean = (inner.diff() / z.diff()).clamp(1 / STEEPEST, STEEPEST)
-    slopes = torch.cat([mean[:, :1], 2 / (1 / mean[:, :-1] + 1 / mean[:, 1:]), mean[:, -1:]], dim=-1)
-    spline = RationalQuadratic(bins, bound, tails="free")
+    mean = (inner.diff() / z.diff()).clamp(FLATTEST, STEEPEST)
+    between = 2 / (1 / mean[:, :-1] + 1 / mean[:, 1:])
+    # The farthest row lies as far out as that of so many normal numbers. The fewer lie beyond the knots, the less it
+    # costs to leave more room to rows not seen.
+    farthest = -torch.special.ndtri(torch.tensor(0.5 / n, dtype=torch.float64)).item() - bound
+    ends = torch.stack([low - x.double().amin(0), x.double().amax(0) - high], dim=-1) / scale.unsqueeze(-1) / farthest
+    ends = ends.clamp_min(min(OUTER / beyond, 1.0))
+    slopes = torch.cat([ends[:, :1], between, ends[:, 1:]], dim=-1)
+    spline = RationalQuadratic(bins, bound, tails="free", min_bin=min_bin, min_slope=SMALLEST_SLOPE)
     layer = Elementwise(spline, x.shape[1]).to(x)
     layer.params.set_(spline.params_through(z, inner, slopes).to(x))
     return Chain(layer, Standardize((low + 0.5 * (high - low)).to(x), scale.to(x)))

@@ -1,0 +1,238 @@
+"""`fit_density` with default settings on densities of known entropy, and on real tables."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.files import write_atomically
+from pushforward.flow import Flow
+from pushforward.tabular.engine import DensityResult, fit_density
+from pushforward.tabular.gaussians import choose_gaussians, fit_gaussians
+from pushforward.targets import (
+    Checkerboard,
+    CorrelatedNormal,
+    Gaussians,
+    MixedCopula,
+    PlaneTarget,
+    Ring,
+    Rings,
+    SineWave,
+    StudentTs,
+    Target,
+    TwoMoons,
+)
+
+ROWS, TEST_ROWS = 50_000, 20_000
+BLOCK = 4096
+TABLES = {"protein": 3.82, "kin40k": -9.18, "bike": None, "wine": None}  # test log-likelihood to reach, nats per row
+REPEATED, COMMON, DISTINCT = 0.05, 0.01, 20  # what makes a column a rounded one, and its noise that of its finer gaps
+
+Figures = dict[str, float]
+Fit = Callable[[int, float], tuple[Figures, DensityResult]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and what it should be: at most, or at least, the limit."""
+
+    name: str
+    limit: float
+    sense: Literal["<=", ">="] = "<="
+
+    def met(self, value: float) -> bool:
+        return value <= self.limit if self.sense == "<=" else value >= self.limit
+
+    def worst(self, values: Sequence[float]) -> float:
+        return max(values) if self.sense == "<=" else min(values)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something to fit, from a seed and a budget in seconds, and its goals."""
+
+    name: str
+    fit: Fit
+    goals: Sequence[Goal]
+
+
+@dataclass
+class Outcome:
+    """What the fits of one row gave, a value for each goal and seed."""
+
+    row: str
+    values: dict[str, list[float]]
+    winners: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def rows(data: Path | None = None) -> Iterator[Row]:
+    """The densities, and the tables that the folder holds."""
+    yield Row("eight Gaussians", _drawn(Gaussians.circle()), [_excess(0.005)])
+    yield Row("eight, narrow", _drawn(Gaussians.circle(8, 2.0, 0.2)), [_excess(0.005)])
+    yield Row("checkerboard", _drawn(Checkerboard()), [_excess(0.03)])
+    yield Row("ring", _drawn(Ring()), [_excess(0.015)])
+    yield Row("four rings", _drawn(Rings()), [_excess(0.03)])
+    yield Row("sine", _drawn(SineWave()), [_excess(0.02)])
+    yield Row("moons", _drawn(TwoMoons(fixed_angles=False)), [_excess(0.015)])
+    yield Row("Student t(2)", _drawn(StudentTs(1, 2.0)), [_excess(0.002)])
+    yield Row("Student t(3)", _drawn(StudentTs(1, 3.0)), [_excess(0.002)])
+    yield Row("Student t, d = 3", _drawn(StudentTs(3, 2.5)), [_excess(0.02)])
+    yield Row("normal, n = 200", _small_normal, [Goal("over Gaussian", 0.02)])
+    yield Row("copula", _copula, [_excess(0.03)])
+    for name, level in TABLES.items():
+        if data is None or not (data / name / "data.csv.gz").exists():
+            print(f"left out: the table {name}, for want of {name}/data.csv.gz in --data", flush=True)
+            continue
+        goals = [Goal("over baselines", 0.0, ">=")] + ([Goal("test", level, ">=")] if level is not None else [])
+        yield Row(name, _table_fit(data / name), goals)
+
+
+def run(out: Path, *, seeds: int = 2, data: Path | None = None, only: str = "", max_seconds: float = 60.0) -> str:
+    """Fit everything with every seed; write `density.json` and return the table of worst and median figures.
+
+    Args:
+        out: folder for the JSON file.
+        seeds: number of fits of each row.
+        data: folder with a folder for each of the tables.
+        only: fit only what holds this text in its name.
+        max_seconds: budget of each fit.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    lines = [f"{'data':18s} {'figure':15s} {'worst':>9s} {'median':>9s} {'asked':>10s}      seconds, winners"]
+    for row in rows(data):
+        if only not in row.name:
+            continue
+        outcome = _measure(row, seeds, max_seconds)
+        outcomes.append(outcome.__dict__)
+        lines += _lines(row, outcome)
+        with write_atomically(out / "density.json") as temporary:
+            temporary.write_text(json.dumps(outcomes, indent=1) + "\n")
+    return "\n".join(lines)
+
+
+def read_table(folder: Path, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Training and test rows of a table's first split, standardised by the training rows.
+
+    A column with more than 5 % repeated values, or one value in more than 1 % of the rows, gets uniform noise: as wide
+    as the 10 % quantile of the gaps between its values, or, up to 20 values, as the smallest.
+
+    Args:
+        folder: with `data.csv.gz` and `test_mask.csv.gz`, whose first column marks the test rows.
+        seed: of the noise.
+    """
+    x = np.loadtxt(folder / "data.csv.gz", delimiter=",")
+    test = np.loadtxt(folder / "test_mask.csv.gz", delimiter=",")[:, 0] > 0
+    generator = np.random.default_rng(seed)
+    for column in x.T:
+        values, counts = np.unique(column, return_counts=True)
+        if len(values) < (1 - REPEATED) * len(x) or counts.max() > COMMON * len(x):
+            gaps = np.diff(values)
+            width = np.quantile(gaps, 0.1) if len(values) > DISTINCT else gaps.min()
+            column += width * (generator.random(len(x)) - 0.5)
+    mean, deviation = x[~test].mean(0), x[~test].std(0)
+    return torch.as_tensor((x[~test] - mean) / deviation), torch.as_tensor((x[test] - mean) / deviation)
+
+
+def _excess(limit: float) -> Goal:
+    return Goal("excess", limit)
+
+
+def _drawn(target: Target) -> Fit:
+    """Of draws of a target; the excess is the mean of log p - log q over fresh ones."""
+
+    def fit(seed: int, seconds: float) -> tuple[Figures, DensityResult]:
+        x, test = _draws(target, ROWS, 2 * seed), _draws(target, TEST_ROWS, 2 * seed + 1)
+        result = fit_density(x, seed=seed, max_seconds=seconds)
+        return {"excess": (target.log_prob(test) - _log_prob(result.flow, test)).mean().item()}, result
+
+    return fit
+
+
+def _small_normal(seed: int, seconds: float) -> tuple[Figures, DensityResult]:
+    """What is lost to the maximum-likelihood Gaussian of 200 rows of ten columns."""
+    target = CorrelatedNormal(10)
+    x, test = _draws(target, 200, 2 * seed), _draws(target, TEST_ROWS, 2 * seed + 1)
+    result = fit_density(x, seed=seed, max_seconds=seconds)
+    loss = (fit_gaussians(x).log_prob(test) - _log_prob(result.flow, test)).mean().item()
+    return {"over Gaussian": loss}, result
+
+
+def _copula(seed: int, seconds: float) -> tuple[Figures, DensityResult]:
+    """The continuous columns given the discrete ones, and these by their counts, to each of which a half is added."""
+    target = MixedCopula()
+    x, test = _draws(target, ROWS, 2 * seed), _draws(target, TEST_ROWS, 2 * seed + 1)
+    values = [int(column.max()) + 1 for column in torch.cat([x, test])[:, 2:].T]
+    cells, test_cells = (values[1] * part[:, 2].long() + part[:, 3].long() for part in (x, test))
+    counts = torch.bincount(cells, minlength=values[0] * values[1]).double() + 0.5
+    context, test_context = (
+        torch.cat([part[:, 2:3], torch.nn.functional.one_hot(part[:, 3].long(), values[1])], dim=1)
+        for part in (x, test)
+    )
+    # On the line: the logarithm of the first column, the logit of the second.
+    u = torch.stack([x[:, 0].log(), x[:, 1].logit()], dim=1)
+    v = torch.stack([test[:, 0].log(), test[:, 1].logit()], dim=1)
+    log_slopes = -test[:, 0].log() - test[:, 1].log() - torch.log1p(-test[:, 1])
+    result = fit_density(u, context, seed=seed, max_seconds=seconds)
+    log_q = _log_prob(result.flow, v, test_context) + log_slopes + (counts / counts.sum()).log()[test_cells]
+    return {"excess": (target.log_prob(test) - log_q).mean().item()}, result
+
+
+def _table_fit(folder: Path) -> Fit:
+    def fit(seed: int, seconds: float) -> tuple[Figures, DensityResult]:
+        x, test = read_table(folder, seed=seed)
+        result = fit_density(x, seed=seed, max_seconds=seconds)
+        log_q = _log_prob(result.flow, test)
+        baselines = [fit_gaussians(x), choose_gaussians(x, seed=seed)]
+        best = max(baseline.log_prob(test).mean().item() for baseline in baselines)
+        return {"test": log_q.mean().item(), "over baselines": log_q.mean().item() - best}, result
+
+    return fit
+
+
+def _draws(target: Target, n: int, seed: int) -> Tensor:
+    """In float64; of targets that draw in torch's default dtype, too."""
+    options = {"dtype": torch.float64} if isinstance(target, PlaneTarget | Checkerboard) else {}
+    x: Tensor = target.sample(n, torch.Generator().manual_seed(seed), **options)  # type: ignore[attr-defined]
+    return x
+
+
+@torch.no_grad()
+def _log_prob(flow: Flow, x: Tensor, context: Tensor | None = None) -> Tensor:
+    contexts = [None] * len(x) if context is None else context.split(BLOCK)
+    return torch.cat([flow.log_prob(block, c) for block, c in zip(x.split(BLOCK), contexts, strict=False)])
+
+
+def _measure(row: Row, seeds: int, max_seconds: float) -> Outcome:
+    outcome = Outcome(row.name, {})
+    for seed in range(seeds):
+        figures, result = row.fit(seed, max_seconds)
+        for name, value in figures.items():
+            outcome.values.setdefault(name, []).append(value)
+        outcome.winners.append(result.best.name)
+        outcome.seconds.append(result.seconds)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        print(f"{row.name}, seed {seed}: {shown}; {result}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def _lines(row: Row, outcome: Outcome) -> Iterator[str]:
+    for k, goal in enumerate(row.goals):
+        values = outcome.values[goal.name]
+        worst = goal.worst(values)
+        winners = ", ".join(f"{outcome.winners.count(w)} {w}" for w in dict.fromkeys(outcome.winners))
+        note = f"{statistics.median(outcome.seconds):.0f}, {winners}" if k == 0 else ""
+        yield (
+            f"{row.name if k == 0 else '':18s} {goal.name:15s} {worst:9.4f} {statistics.median(values):9.4f} "
+            f"{goal.sense} {goal.limit:7.4g} {'met' if goal.met(worst) else 'NOT':>4s} {note}"
+        )
