@@ -321,6 +321,21 @@ def density(
     print(run(out, seeds=seeds, data=data, only=only, max_seconds=max_seconds))
 
 
+@bench.command
+def anomaly(
+    *,
+    out: Out = Path("out/bench"),
+    seeds: Annotated[int, Parameter(help="Splits of each table.")] = 1,
+    data: Annotated[Path | None, Parameter(help="Folder with a folder anomaly of .npz files.")] = None,
+    only: Annotated[str, Parameter(help="Only tables whose name holds this text.")] = "",
+    max_seconds: Annotated[float, Parameter(help="Budget of each fit.")] = 60.0,
+) -> None:
+    """Find anomalies in labelled tables, beside the methods of scikit-learn; ten minutes."""
+    from pushforward.benchmarks.anomaly import run
+
+    print(run(out, seeds=seeds, data=data, only=only, max_seconds=max_seconds))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; what a user can get wrong ends in one line and code 2."""
     # Batches of some hundred rows: a second thread would cost more than it gives.

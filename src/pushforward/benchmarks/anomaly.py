@@ -68,7 +68,8 @@ def _methods(max_seconds: float) -> Mapping[str, Scores]:
     def flow(fitted: Array, scored: Array, seed: int) -> Array:
         varying = (fitted != fitted[0]).any(0)
         fit = pf.fit_to_data(fitted[:, varying], max_seconds=max_seconds, seed=seed, progress=False)
-        return fit.anomaly_score(scored[:, varying]).numpy()
+        score: Array = fit.anomaly_score(scored[:, varying]).numpy()
+        return score
 
     def standardised(score: Scores) -> Scores:
         def scores(fitted: Array, scored: Array, seed: int) -> Array:

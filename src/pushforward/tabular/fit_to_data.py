@@ -103,12 +103,12 @@ def fit_to_data(
         seed=seed,
         progress=progress,
     )
-    some = seen[torch.linspace(0, len(seen) - 1, min(len(seen), JUDGE_ROWS)).long()]
+    fresh, known = (_typical(part, w, generator) for part in (test, seen))
     judgement = judge(
         fitted.model,
         schema,
-        *take(rows, y, test[:JUDGE_ROWS] if held else some),
-        seen=take(rows, y, some) if held else None,
+        *take(rows, y, fresh if held else known),
+        seen=take(rows, y, known) if held else None,
         found=fitted.continuous,
         seed=seed,
     )
@@ -125,6 +125,15 @@ def _weights(weights: Any, n: int) -> Tensor | None:
     if not bool(((found >= 0) & found.isfinite()).all()) or not bool(found.sum() > 0):
         raise ValueError("fit_to_data: expected weights that are finite and not negative, and not all zero")
     return found
+
+
+def _typical(index: Tensor, weights: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Some thousands of the rows; with weights as many as these are worth, drawn by them."""
+    if weights is None or not len(index):
+        return index[torch.randperm(len(index), generator=generator)[:JUDGE_ROWS]]
+    own = weights[index]
+    worth = int(own.sum().square() / own.square().sum().clamp_min(1e-300))
+    return index[torch.multinomial(own, min(max(worth, 2), JUDGE_ROWS), replacement=True, generator=generator)]
 
 
 @torch.no_grad()

@@ -88,6 +88,7 @@ def advance(
         max_seconds=clock.left,
         seed=seed,
         progress=progress,
+        distributed=False,  # the number of steps follows the clock
     )
     fit.steps += result.steps
     fit.loss = result.best_validation
@@ -114,6 +115,7 @@ def settle(fit: FlowFit, seconds: float, *, progress: bool | None = None) -> Non
         validate_every=1,
         max_seconds=seconds,
         progress=progress,
+        distributed=False,  # the number of steps follows the clock
     )
     fit.steps += result.steps * ROUND
     fit.loss = result.best_validation

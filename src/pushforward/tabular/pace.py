@@ -50,6 +50,7 @@ def seconds_per_step(objective: MaximumLikelihood, rows: Rows, batch_size: int) 
         batch_size=batch_size,
         progress=False,
         callback=note,
+        distributed=False,
     )
     return statistics.median(b - a for a, b in zip(times[UNTIMED - 1 :], times[UNTIMED:], strict=False))
 

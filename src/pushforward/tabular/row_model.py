@@ -182,6 +182,7 @@ def _fit_discrete(
         max_seconds=max_seconds,
         seed=seed,
         progress=progress,
+        distributed=False,
     )
     return model, result
 
@@ -205,4 +206,5 @@ def given_states(c: Tensor, levels: tuple[int, ...], context: Tensor | None) -> 
 
 def one_hot(c: Tensor, levels: tuple[int, ...]) -> Tensor:
     """States one-hot, float64: `(n, len(levels))` to `(n, sum(levels))`."""
-    return OneHot(levels)(c).double()
+    encoded: Tensor = OneHot(levels)(c)
+    return encoded.double()
