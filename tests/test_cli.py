@@ -331,7 +331,10 @@ def test_new_categories_and_gaps_in_a_scored_table(mixed: Path, capsys: pytest.C
         (["fit", "{faithful}"], "--output"),
         (["fit", "{faithful}", "-o", "nofolder/m.safetensors"], "no folder"),
         (["fit", "{faithful}", "-o", "m.safetensors", "--flow", "glob"], "nsf"),
-        (["fit", "{faithful}", "-o", "m.safetensors", "--max-steps", "9"], "--max-steps goes with --flow"),
+        (
+            ["fit", "{faithful}", "-o", "m.safetensors", "--max-steps", "9"],
+            "--max-steps and --checkpoint go with --flow",
+        ),
         (["fit", "{faithful}", "-o", "m.safetensors", "--flow", "nsf", "--context", "waiting"], "do not go with it"),
         (["fit", "{faithful}", "-o", "m.safetensors", "--context", "wait"], "no column 'wait'"),
         (["fit", "{faithful}", "-o", "m.safetensors", "--context", "waiting", "eruptions"], "neither context nor"),

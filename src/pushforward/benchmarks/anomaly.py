@@ -80,7 +80,8 @@ def _methods(max_seconds: float) -> Mapping[str, Scores]:
 
     def mixture(fitted: Array, scored: Array, seed: int) -> Array:
         models = [GaussianMixture(k, reg_covar=1e-4, random_state=seed).fit(fitted) for k in (1, 2, 4, 8)]
-        return -min(models, key=lambda m: m.bic(fitted)).score_samples(scored)
+        score: Array = -min(models, key=lambda m: m.bic(fitted)).score_samples(scored)
+        return score
 
     return {
         "pushforward": flow,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pushforward.files import write_atomically
 from pushforward.flow import Flow
+from pushforward.tabular.columns import Kind
 from pushforward.tabular.engine import DensityResult, fit_density
 from pushforward.tabular.fit_to_data import fit_to_data
 from pushforward.tabular.gaussians import choose_gaussians, fit_gaussians
@@ -177,7 +178,12 @@ def _copula(seed: int, seconds: float) -> tuple[Figures, History]:
     tables = [
         {"a": part[:, 0], "b": part[:, 1], "count": part[:, 2].long(), "kind": part[:, 3].long()} for part in (x, test)
     ]
-    kinds = {"a": "positive", "b": "bounded(0, 1)", "count": "integer", "kind": "categorical"}
+    kinds: dict[str | int, str | Kind] = {
+        "a": "positive",
+        "b": "bounded(0, 1)",
+        "count": "integer",
+        "kind": "categorical",
+    }
     fit = fit_to_data(tables[0], kinds=kinds, max_seconds=seconds, seed=seed, progress=False)
     excess = (target.log_prob(test) - fit.log_prob(tables[1])).mean().item()
     return {"excess": excess}, fit.history

@@ -24,14 +24,12 @@ def place_knots(sizes: Tensor, accumulate: Tensor, bound: float, min_bin: float)
         min_bin: smallest size of a bin, as a share of 2 bound.
     """
     bins = sizes.shape[-1]
-    accumulate = accumulate.to(sizes.dtype)
-    start = torch.arange(bins + 1, dtype=sizes.dtype, device=sizes.device) * (2 * bound * min_bin) - bound
-    free = 2 * bound * (1 - bins * min_bin)
-    if bins >= VECTOR:
-        return torch.add(start, sizes.softmax(-1) @ accumulate, alpha=free)
-    e = (sizes - sizes.detach().amax(-1, keepdim=True)).exp()
-    cumulative = e @ accumulate
-    return torch.addcmul(start, cumulative, free / cumulative[..., -1:])
+    e = sizes.softmax(-1) if bins >= VECTOR else (sizes - sizes.detach().amax(-1, keepdim=True)).exp()
+    cumulative = e @ accumulate.to(sizes.dtype)
+    # Exactly 1 at the last knot, which is then B: where the slope is least a rounded end would cost three digits.
+    share = cumulative / cumulative[..., -1:]
+    steps = torch.arange(bins + 1, dtype=sizes.dtype, device=sizes.device) * min_bin
+    return (2 * bound) * torch.add(steps, share, alpha=1 - bins * min_bin) - bound
 
 
 def find_bin(value: Tensor, table: Tensor, row: int, bound: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
