@@ -16,7 +16,7 @@ from pushforward.tabular.pace import Clock, coarse, paced, seconds_per_step
 from pushforward.tabular.rows import Rows
 from pushforward.training import train
 
-SLACK = 0.85  # share of the time that the planned steps take at the pace that was measured
+SLACK = 0.9  # share of the time that the planned steps take at the pace that was measured
 EPOCHS = 45
 FEWEST_STEPS = 20
 VALIDATIONS, PATIENCE = 20, 8

@@ -48,10 +48,12 @@ def sizes(rows: int, features: int, context_features: int) -> list[Size]:
         return [Size(0, 0, (), bins) for bins in ((8, 32, 128) if rows >= 5000 else (4, 16, 64)) if 10 * bins <= rows]
     if features <= 2:
         return [Size(3, 32, (64,) * 3, 32) if rows >= 5000 else Size(3, 16, (64,) * 3, 8)]
+    if features > MANY_COLUMNS:
+        return [Size(4, 8, (64,) * 2, 8) if rows < 5000 else Size(6, 8, (128,) * 2, 16)]
     if rows < 5000:
         return [Size(2, 8, (64,) * 3, 8, True)]
-    sizes = [Size(3, 8, (128,) * 5, 16, True), Size(3, 8, (64,) * 5, 16, True), Size(3, 16, (128,) * 5, 16, True)]
-    return sizes if rows >= RACED else sizes[:1]
+    widths = (128,) if rows < RACED else (128, 64) if rows < 100_000 else (128, 64, 256)
+    return [Size(3, 8, (width,) * 5, 16, True) for width in widths]
 
 
 def prepare(x: Tensor, weights: Tensor) -> Chain:

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 COMPONENTS = (1, 2, 3, 4, 6, 8, 10)
 BURN_IN = 20  # steps after which the best of the starts goes on alone
 FEW, MANY = 5_000, 20_000
-WORK = 2 * 10**6  # rows times squared columns
+WORK = 10**6  # rows times squared columns
 SHRINKAGE = (-6, 0, 37)  # of correlations: decimal logarithms of the least and the most, and how many to try
 
 
@@ -107,7 +107,8 @@ def choose_gaussians(
 ) -> MixtureSameFamily:
     """The mixture of up to ten Gaussians of the lowest Bayesian information criterion.
 
-    Up to 5,000 rows choose the number of components, and up to 20,000 place them; fewer where there are many columns.
+    Up to 5,000 rows fit each number of components, and up to 20,000 choose it and place them; fewer where there are
+    many columns.
     The numbers are tried in increasing order, to two in a row that are no better, with five rows a component and column
     at least.
 
@@ -134,20 +135,21 @@ def choose_gaussians(
     weights = x.new_ones(n) if weights is None else weights
     room = max(WORK // features**2, 20 * features)
     few, many = (_Rows.of(x[kept], weights[kept]) for kept in (order[: min(FEW, room)], order[: min(MANY, 4 * room)]))
-    total = few.weights.sum().log().item()
+    total = many.weights.sum().item()
     best, lowest, worse = None, math.inf, 0
     for components in COMPONENTS:
         if components > 1 and (5 * components * features > len(few.z) or worse == 2):
             break
-        fitted, score = _fit(few, components, ridge, generator, starts=2, max_steps=60, tolerance=1e-4)
+        fitted, _ = _fit(few, components, ridge, generator, starts=2, max_steps=40, tolerance=1e-4)
+        fitted = many.restandardised(few, fitted)
+        log_likelihood = (many.weights @ fitted.log_terms(many.z).logsumexp(-1)).item()
         free = components * (1 + features + features * (features + 1) / 2) - 1
-        criterion = free * total - 2 * few.weights.sum().item() * score
+        criterion = free * math.log(total) - 2 * log_likelihood
         worse += 1
         if criterion < lowest:
             best, lowest, worse = fitted, criterion, 0
     assert best is not None
-    moved = many.restandardised(few, best)
-    return many.distribution(_climb(many, moved, ridge, 100, 1e-5)[0])
+    return many.distribution(_climb(many, best, ridge, 50, 1e-5)[0])
 
 
 @dataclass(frozen=True)
