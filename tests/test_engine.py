@@ -137,6 +137,42 @@ class TestPace:
         assert result.best.log_likelihood > -2
 
 
+class TestFitting:
+    SMALL = Size(1, 6, (16, 16), 6)
+
+    def fit(self, size: Size = SMALL, seed: int = 0) -> fitting.FlowFit:
+        x = TwoMoons().sample(1000, torch.Generator().manual_seed(0), dtype=torch.float64)
+        rows = Rows(x, None, torch.ones(1000, dtype=torch.float64))
+        return fitting.start(rows[100:], rows[:100], size, seed=seed)
+
+    def test_training_pays(self, few_steps: None) -> None:
+        fit = self.fit()
+        before = fit.loss
+        fitting.advance(fit, 60.0, epochs=20, progress=False)
+        assert fit.loss < before - 0.3
+        assert fit.steps > 20
+        held = fit.held["x"]
+        assert -fit.inner.log_prob(held).mean().item() == pytest.approx(fit.loss, abs=1e-5)
+
+    def test_training_that_makes_it_worse_is_undone(self, few_steps: None) -> None:
+        fit = self.fit()
+        before = copy.deepcopy(fit.inner.state_dict())
+        fit.loss = -100.0
+        fitting.advance(fit, 60.0, epochs=1, progress=False)
+        assert fit.loss == -100.0
+        assert all(torch.equal(value, before[name]) for name, value in fit.inner.state_dict().items())
+
+    def test_the_better_size_wins_the_race(self, few_steps: None) -> None:
+        fits = [self.fit(Size(1, 2, (2,), 2)), self.fit()]
+        assert fitting.race(fits, 60.0, seed=0, progress=False) is fits[1]
+
+    def test_non_finite_training_leaves_the_start(self, few_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        fit = self.fit()
+        monkeypatch.setattr(fitting, "RATE", math.inf)
+        fitting.advance(fit, 60.0, epochs=1, progress=False)
+        assert fit.inner.log_prob(fit.held["x"]).isfinite().all()
+
+
 class TestChoice:
     def test_a_gaussian_wins_on_gaussian_rows(self, few_steps: None) -> None:
         target = CorrelatedNormal(10)

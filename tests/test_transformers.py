@@ -33,6 +33,7 @@ ONTO = [
     pf.QuadraticSpline(),
     pf.CubicSpline(),
     pf.RationalQuadratic(),
+    pf.RationalQuadratic(20, tails="free"),
     pf.DeepSigmoidal(layers=2),
     pf.LogisticMixture(),
     pf.Gaussianization(),
@@ -353,3 +354,54 @@ def test_bad_use(build: object, message: str) -> None:
     with pytest.raises(ValueError) as error:
         build()  # type: ignore[operator]
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("tails", ["linear", "free"])
+def test_spline_through_given_knots(tails: str) -> None:
+    spline = pf.RationalQuadratic(5, 3.0, tails=tails)  # type: ignore[arg-type]
+    z = torch.tensor([-3.0, -2.0, -0.5, 0.0, 1.0, 3.0], dtype=F64)
+    x = torch.tensor([[-3.0, -1.0, -0.7, 0.3, 1.0, 3.0], [-3.0, -2.9, 0.0, 1.0, 2.0, 3.0]], dtype=F64)
+    slopes = torch.tensor([1.0, 0.5, 2.0, 30.0, 0.1, 1.0], dtype=F64).repeat(2, 1)
+    if tails == "free":
+        slopes[:, 0], slopes[:, -1] = 7.0, 0.02
+    found, log_slope = spline(z, spline.params_through(z, x, slopes).unsqueeze(1))
+    assert close(found, x, 1e-12)
+    inner = slice(None) if tails == "free" else slice(1, -1)
+    assert close(log_slope[:, inner].exp(), slopes[:, inner], 1e-12)
+
+
+def test_free_tails_go_on_as_they_end() -> None:
+    spline = pf.RationalQuadratic(5, 3.0, tails="free")
+    h = params(spline)
+    ends, log_slopes = spline(torch.tensor([-3.0, 3.0], dtype=F64), h)
+    assert close(ends, [-3.0, 3.0], 1e-12)
+    far, log_far = spline(torch.tensor([-10.0, 10.0], dtype=F64), h)
+    assert close(far, ends + log_slopes.exp() * torch.tensor([-7.0, 7.0]), 1e-9)
+    assert close(log_far, log_slopes, 1e-9)
+
+
+def test_knots_of_few_and_of_many_bins() -> None:
+    """They are placed by different operations: a softmax of their own and torch's, against sums one by one."""
+    from pushforward.transformers.bins import accumulator, place_knots
+
+    for bins in (4, 15, 16, 40):
+        sizes = 3 * torch.randn(7, bins, dtype=F64, generator=torch.Generator().manual_seed(0))
+        shares = 1e-3 + (1 - bins * 1e-3) * sizes.softmax(-1)
+        expected = torch.cat([torch.zeros(7, 1), shares.cumsum(-1)], dim=-1) * 10 - 5
+        assert close(place_knots(sizes, accumulator(bins), 5.0, 1e-3), expected, 1e-12)
+
+
+def test_tail_transform_of_given_parameters() -> None:
+    """mu is the median; the tail indices are those of the quantiles far out."""
+    values = [torch.tensor(v, dtype=F64) for v in (1.0, 2.0, 0.3, 0.5)]
+    h = pf.TailTransform().params_of(*values)
+    z = torch.tensor([-8.0, -7.0, 0.0, 7.0, 8.0], dtype=F64)
+    x = pf.TailTransform()(z, h)[0] - 1
+    assert abs(x[2].item()) < 1e-12
+    log_p = log_ndtr(-z.abs())
+    left, right = ((x[i].abs() / x[j].abs()).log() / (log_p[j] - log_p[i]) for i, j in ((0, 1), (4, 3)))
+    assert left.item() == pytest.approx(0.3, abs=1e-3)
+    assert right.item() == pytest.approx(0.5, abs=1e-3)
+    # sigma / lambda (erfc(t)^-lambda - 1) at erfc(t) = 1/2
+    quartile = pf.TailTransform()(torch.tensor([-0.674489750196], dtype=F64), h)[0] - 1
+    assert quartile.item() == pytest.approx(-2 / 0.3 * (2**0.3 - 1), abs=1e-9)

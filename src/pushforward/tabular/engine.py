@@ -135,7 +135,7 @@ def fit_density(
 
     Example:
         >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-        >>> result = fit_density(x, max_seconds=5.0)
+        >>> result = fit_density(x, max_seconds=3.0)
         >>> result.best.name, result.flow.sample(7).shape
         ('Gaussian', torch.Size([7, 3]))
     """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +18,7 @@ from pushforward.tabular.flows import Size, build, joined, prepare
 from pushforward.tabular.pace import Clock, coarse, paced, seconds_per_step
 from pushforward.tabular.rows import Rows
 from pushforward.training import train
+from pushforward.training.batches import Batch
 
 SLACK = 0.9  # share of the time that the planned steps take at the pace that was measured
 EPOCHS = 45
@@ -60,38 +64,39 @@ def start(fitted: Rows, held: Rows, size: Size, *, seed: int, dtype: torch.dtype
     z, z_held = (outer.inverse(rows.x)[0] for rows in (fitted, held))
     torch.manual_seed(seed)
     inner = build(z, fitted.weights, fitted.context_features, size).to(z.device, dtype)
-    return FlowFit(inner, outer, size, fitted.batch(z.to(dtype)), held.batch(z_held.to(dtype)))
+    fit = FlowFit(inner, outer, size, fitted.batch(z.to(dtype)), held.batch(z_held.to(dtype)))
+    fit.loss = _loss(fit)
+    return fit
 
 
 def advance(
     fit: FlowFit, seconds: float, *, epochs: float = EPOCHS, seed: int = 0, progress: bool | None = None
 ) -> None:
-    """Train by Adam for some epochs, or less where time is short; the best state on the held-out rows is kept."""
+    """Train by Adam for some epochs, or less where time is short; the best state so far on the held-out rows stays."""
     clock = Clock(max(seconds, 1e-3))
-    objective = MaximumLikelihood(fit.inner)
     n = len(fit.fitted["x"])
     batch_size = _batch_size(n)
-    fit.cost = fit.cost or seconds_per_step(objective, fit.fitted, batch_size)
+    fit.cost = fit.cost or seconds_per_step(MaximumLikelihood(fit.inner), fit.fitted, batch_size)
     steps = max(min(coarse(SLACK * clock.left / fit.cost), round(epochs * n / batch_size)), FEWEST_STEPS)
-    result = train(
-        objective,
-        fit.fitted,
-        max_steps=steps,
-        batch_size=batch_size,
-        learning_rate=RATE if fit.inner.event_shape[0] <= 2 else RATE_OF_MANY,
-        schedule=paced(clock),
-        clip=CLIP,
-        ema=0.5 ** (1 / max(AVERAGED * steps, 1.0)),
-        validation=fit.held,
-        validate_every=-(-steps // VALIDATIONS),
-        patience=PATIENCE,
-        max_seconds=clock.left,
-        seed=seed,
-        progress=progress,
-        distributed=False,  # the number of steps follows the clock
-    )
+    with _better_of_both(fit):
+        result = train(
+            MaximumLikelihood(fit.inner),
+            fit.fitted,
+            max_steps=steps,
+            batch_size=batch_size,
+            learning_rate=RATE if fit.inner.event_shape[0] <= 2 else RATE_OF_MANY,
+            schedule=paced(clock),
+            clip=CLIP,
+            ema=0.5 ** (1 / max(AVERAGED * steps, 1.0)),
+            validation=fit.held,
+            validate_every=-(-steps // VALIDATIONS),
+            patience=PATIENCE,
+            max_seconds=clock.left,
+            seed=seed,
+            progress=progress,
+            distributed=False,  # the number of steps follows the clock
+        )
     fit.steps += result.steps
-    fit.loss = result.best_validation
 
 
 def race(fits: list[FlowFit], seconds: float, *, seed: int, progress: bool | None) -> FlowFit:
@@ -102,23 +107,43 @@ def race(fits: list[FlowFit], seconds: float, *, seed: int, progress: bool | Non
 
 
 def settle(fit: FlowFit, seconds: float, *, progress: bool | None = None) -> None:
-    """Train by L-BFGS on all rows at once, for flows of few parameters."""
-    result = train(
-        MaximumLikelihood(fit.inner),
-        fit.fitted,
-        max_steps=ITERATIONS // ROUND,
-        batch_size=len(fit.fitted["x"]),
-        optimizer=lambda parameters: torch.optim.LBFGS(parameters, max_iter=ROUND, line_search_fn="strong_wolfe"),
-        schedule=None,
-        clip=None,
-        validation=fit.held,
-        validate_every=1,
-        max_seconds=seconds,
-        progress=progress,
-        distributed=False,  # the number of steps follows the clock
-    )
+    """Train by L-BFGS on all rows at once, for flows of few parameters; the best state so far stays."""
+    with _better_of_both(fit):
+        result = train(
+            MaximumLikelihood(fit.inner),
+            fit.fitted,
+            max_steps=ITERATIONS // ROUND,
+            batch_size=len(fit.fitted["x"]),
+            optimizer=lambda parameters: torch.optim.LBFGS(parameters, max_iter=ROUND, line_search_fn="strong_wolfe"),
+            schedule=None,
+            clip=None,
+            validation=fit.held,
+            validate_every=1,
+            max_seconds=seconds,
+            progress=progress,
+            distributed=False,  # the number of steps follows the clock
+        )
     fit.steps += result.steps * ROUND
-    fit.loss = result.best_validation
+
+
+@contextmanager
+def _better_of_both(fit: FlowFit) -> Iterator[None]:
+    """What training gives, or the state before it if that is as good on the held-out rows."""
+    before = copy.deepcopy(fit.inner.state_dict())
+    yield
+    loss = _loss(fit)
+    if loss < fit.loss:
+        fit.loss = loss
+    else:
+        fit.inner.load_state_dict(before)
+
+
+@torch.no_grad()
+def _loss(fit: FlowFit) -> float:
+    objective = MaximumLikelihood(fit.inner)
+    blocks = list(Batch.of(fit.held).blocks())
+    total: float = sum(objective(**block.named).item() * len(block) for block in blocks)
+    return total / sum(len(block) for block in blocks)
 
 
 def _batch_size(n: int) -> int:

@@ -12,7 +12,7 @@ from pushforward.transformers.bins import accumulator, check_bins, find_bin, pla
 
 
 class RationalQuadratic(Transformer):
-    r"""Monotone rational-quadratic spline on [-B, B], and beyond it a straight line, the identity by default.
+    r"""Monotone rational-quadratic spline on [-B, B], the identity or straight lines outside.
 
     Within a bin of width $w$, height $v$, mean slope $s = v/w$ and slopes $d_0, d_1$ at its knots, with
     $\xi = (z - z_k)/w$,
