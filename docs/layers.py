@@ -1,6 +1,6 @@
 """Write layers.md: every recipe fitted to the same three densities of the plane, and the pictures.
 
-python docs/layers.py [NAME ...]    trains all recipes (half an hour on a core of its own), or those named and keeps the rest
+python docs/layers.py [NAME ...]    trains all recipes (half an hour on one core), or those named and keeps the rest
 """
 
 import inspect
