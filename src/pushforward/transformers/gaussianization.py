@@ -32,7 +32,7 @@ class Gaussianization(NumericalTransformer):
     Example:
         >>> import math
         >>> transformer = Gaussianization(components=1)
-        >>> h = torch.tensor([0.0, 1.0, math.log(2.0)])  # one normal: an affine map, here but for the soft clamp
+        >>> h = torch.tensor([0.0, 1.0, 0.693147])  # one normal: (z - 1) / 2 but for the soft clamp
         >>> x, log_slope = transformer(torch.tensor([-1.0, 1.0, 31.0]), h)
         >>> [round(v, 3) for v in x.tolist()]
         [-1.004, 0.0, 15.066]
