@@ -25,7 +25,7 @@ from pushforward.transformers import Additive
 
 Quality = Literal["fast", "balanced", "best"]
 FEWEST_ROWS = 10
-FOLDS, FOLD_ROWS = 5, 5000  # below so many rows each is held out by one of five fits
+FOLDS, FOLD_ROWS, FAST_FOLD_ROWS = 5, 5000, 1000  # below so many rows each is held out by one of five fits
 HELD_SHARE, HELD_SHARE_OF_ONE, HELD_MOST = 0.1, 0.3, 20_000  # a single column is learned from fewer rows
 SEEN_ROWS = 10_000  # on which the gap between seen and unseen rows is measured
 RACE_SHARE = 0.15  # of the budget
@@ -220,7 +220,8 @@ def _checked(x: Tensor, context: Tensor | None, weights: Tensor | None) -> tuple
 
 def _folds(n: int, features: int, quality: Quality, seed: int) -> list[_Fold]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    if quality != "best" and (n >= FOLD_ROWS or quality == "fast"):
+    enough = FAST_FOLD_ROWS if quality == "fast" else FOLD_ROWS
+    if quality != "best" and n >= enough:
         share = HELD_SHARE_OF_ONE if features == 1 else HELD_SHARE
         held = min(max(round(share * n), 1), HELD_MOST)
         return [_Fold(order[held:], order[:held])]
