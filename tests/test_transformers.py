@@ -380,6 +380,21 @@ def test_free_tails_go_on_as_they_end() -> None:
     assert close(log_far, log_slopes, 1e-9)
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_ends_of_narrow_bins_in_single_precision(inverse: bool) -> None:
+    """Where the last knot is off by a rounding that is large against the last bin."""
+    spline = pf.RationalQuadratic(16, 3.46, tails="free", min_bin=1e-4)
+    steep = torch.linspace(-3.46, 3.46, 17, dtype=F64)
+    narrow = torch.cat([torch.linspace(-3.46, 3.45, 15, dtype=F64), torch.tensor([3.4593, 3.46], dtype=F64)])
+    knots = (steep, narrow) if inverse else (narrow, steep)
+    h = spline.params_through(*knots, torch.full((17,), 0.01, dtype=F64)).float()
+    values = torch.tensor(3.46) + 1e-7 * torch.arange(-20.0, 20.0)
+    for seed in range(20):
+        noise = 0.01 * torch.randn(h.shape, generator=torch.Generator().manual_seed(seed))
+        value, log_slope = (spline.inverse if inverse else spline)(values, h + noise)
+        assert value.isfinite().all() and log_slope.isfinite().all()
+
+
 def test_knots_of_few_and_of_many_bins() -> None:
     """They are placed by different operations: a softmax of their own and torch's, against sums one by one."""
     from pushforward.transformers.bins import accumulator, place_knots

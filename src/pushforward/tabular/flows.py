@@ -52,8 +52,8 @@ def sizes(rows: int, features: int, context_features: int) -> list[Size]:
         return [Size(4, 8, (64,) * 2, 8) if rows < 5000 else Size(6, 8, (128,) * 2, 16)]
     if rows < 5000:
         return [Size(2, 8, (64,) * 3, 8, True)]
-    widths = (128,) if rows < RACED else (128, 64) if rows < 100_000 else (128, 64, 256)
-    return [Size(3, 8, (width,) * 5, 16, True) for width in widths]
+    options = [Size(3, bins, (width,) * 5, 16, True) for bins, width in ((8, 128), (16, 128), (8, 64))]
+    return options if rows >= RACED else options[:1]
 
 
 def prepare(x: Tensor, weights: Tensor) -> Chain:
@@ -86,7 +86,7 @@ def build(z: Tensor, weights: Tensor, context_features: int, size: Size) -> Flow
 
 
 def _layer(features: int, context_features: int, size: Size, k: int) -> Bijection:
-    spline = RationalQuadratic(size.bins, BOUND)
+    spline = RationalQuadratic(size.bins, BOUND).inv
     if features > MANY_COLUMNS:
         mask = [(i + k) % 2 == 0 for i in range(features)]
         return Coupling(mask, spline, context_features=context_features, hidden_features=size.hidden_features)

@@ -118,8 +118,8 @@ def spline_layer(x: Tensor, weights: Tensor, bins: int, *, min_bin: float = 1e-4
     ends = ends.clamp_min(min(OUTER / beyond, 1.0))
     slopes = torch.cat([ends[:, :1], between, ends[:, 1:]], dim=-1)
     spline = RationalQuadratic(bins, bound, tails="free", min_bin=min_bin, min_slope=SMALLEST_SLOPE)
-    layer = Elementwise(spline, x.shape[1]).to(x)
-    layer.params.set_(spline.params_through(z, inner, slopes).to(x))
+    layer = Elementwise(spline.inv, x.shape[1]).to(x)
+    layer.params.set_(spline.params_through(inner, z, 1 / slopes).to(x))
     return Chain(layer, Standardize((low + 0.5 * (high - low)).to(x), scale.to(x)))
 
 

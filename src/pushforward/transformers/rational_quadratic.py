@@ -71,7 +71,7 @@ class RationalQuadratic(Transformer):
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         inside, z_safe, (z0, w, x0, v, d0, d1) = self._bin(z, h, heights=False)
         s = v / w
-        xi = (z_safe - z0) / w
+        xi = ((z_safe - z0) / w).clamp(0, 1)  # the last knot is at B up to rounding
         product = xi * (1 - xi)
         denominator = s + (d0 + d1 - 2 * s) * product
         x = x0 + v * (s * xi.square() + d0 * product) / denominator
@@ -80,7 +80,7 @@ class RationalQuadratic(Transformer):
     def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         inside, x_safe, (z0, w, x0, v, d0, d1) = self._bin(x, h, heights=True)
         s = v / w
-        u = (x_safe - x0) / v
+        u = ((x_safe - x0) / v).clamp(0, 1)
         a = s - d0 + u * (d0 + d1 - 2 * s)
         b = d0 - u * (d0 + d1 - 2 * s)
         c = -s * u
