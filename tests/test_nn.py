@@ -31,7 +31,7 @@ def test_functional_call_leaves_the_module_as_it_was(network: torch.nn.Module) -
 def test_units_that_see_few_inputs_start_as_large_as_the_others() -> None:
     torch.manual_seed(0)
     network = pf.MaskedMLP(64, 1, (640,), activation=torch.nn.Identity)
-    units = torch.nn.functional.linear(torch.randn(1000, 64), network._weights()[0][0])
+    units = torch.nn.functional.linear(torch.randn(1000, 64), network.masked_parameters()[0])
     few, many = units[:, :100].square().mean().item(), units[:, -100:].square().mean().item()
     assert few == pytest.approx(many, rel=0.1)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.bijections.base import Bijection
-from pushforward.nn import MaskedMLP
+from pushforward.nn import MaskedMLP, sequential_map
 from pushforward.numerics import broadcast_batch
 from pushforward.transformers import Transformer
 
@@ -77,19 +77,8 @@ class MaskedAutoregressive(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, context = broadcast_batch(z, context)
-        columns: list[Tensor] = []
-        log_slopes: list[Tensor] = []
-
-        def emit(i: int, h: Tensor) -> Tensor:
-            x: Tensor
-            x, log_slope = self.transformer(z[..., self.order[i]], h)
-            columns.append(x)
-            log_slopes.append(log_slope)
-            return x
-
-        self.conditioner.sequentially(emit, z, context)
-        x = torch.stack([columns[i] for i in _inverse_permutation(self.order)], dim=-1)
-        return x, torch.stack(log_slopes, dim=-1).sum(-1)
+        x, log_slope = sequential_map(self.conditioner, self.transformer, z.index_select(-1, self.generation), context)
+        return x.index_select(-1, self.restore), log_slope.sum(-1)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, context = broadcast_batch(x, context)
@@ -97,10 +86,3 @@ class MaskedAutoregressive(Bijection):
         h = self.conditioner(x_sorted, context)
         z_sorted, log_slope = self.transformer.inverse(x_sorted, h)
         return z_sorted.index_select(-1, self.restore), log_slope.sum(-1)
-
-
-def _inverse_permutation(order: Sequence[int]) -> list[int]:
-    inverse = [0] * len(order)
-    for position, feature in enumerate(order):
-        inverse[feature] = position
-    return inverse

@@ -10,6 +10,7 @@ from pushforward.nn.parameters import Parameters
 from pushforward.nn.periodic import PeriodicMLP
 from pushforward.nn.rescale import Rescale
 from pushforward.nn.separate import Separate
+from pushforward.nn.sequential import sequential_map
 from pushforward.nn.velocity import Velocity
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Rescale",
     "Separate",
     "Velocity",
+    "sequential_map",
 ]

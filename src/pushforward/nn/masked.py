@@ -84,6 +84,8 @@ class MaskedMLP(nn.Module):
         self.rows = [slice(*ends) for ends in itertools.pairwise([0, *itertools.accumulate(sizes)])]
         # known[l][i]: how many units of hidden layer l see at most i inputs.
         self.known = [[int((d <= i).sum()) for i in range(features)] for d in degrees[1:-1]]
+        # news[l][i]: how many of them see just i.
+        self.news = [[b - a for a, b in itertools.pairwise([0, *known])] for known in self.known]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters, `(*batch, features, out_features)`, of `x`, `(*batch, features)`, and `context`.
@@ -92,17 +94,23 @@ class MaskedMLP(nn.Module):
         `(*batch, sum(out_features))`.
         """
         seen = x if context is None else torch.cat([context, x], dim=-1)
-        weights, biases = self._weights()
+        parameters = self.masked_parameters()
         a: Tensor | None = None
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
             a = self._hidden(seen, weight, bias, a)
             seen = self.act(a)
-        out = F.linear(seen, weights[-1], biases[-1])
+        out = F.linear(seen, *parameters[-2:])
         if isinstance(self.out_features, int):
             out = out.view(*out.shape[:-1], self.features, self.out_features)
         return out
 
-    def sequentially(self, emit: Callable[[int, Tensor], Tensor], like: Tensor, context: Tensor | None = None) -> None:
+    def sequentially(
+        self,
+        emit: Callable[[int, Tensor], Tensor],
+        like: Tensor,
+        context: Tensor | None = None,
+        parameters: Sequence[Tensor] | None = None,
+    ) -> None:
         """Evaluate one input after the other, each hidden unit once.
 
         Args:
@@ -110,8 +118,10 @@ class MaskedMLP(nn.Module):
                 with the value of input i, `(*batch,)`, or `(*batch, in_sizes[i])`.
             like: any tensor of shape `(*batch, n)`, for batch shape, dtype and device.
             context: `(*batch, context_features)`.
+            parameters: in place of `masked_parameters()`.
         """
-        weights, biases = self._weights()
+        parameters = self.masked_parameters() if parameters is None else parameters
+        weights, biases = parameters[::2], parameters[1::2]
         seen = [like[..., :0] for _ in self.layers]  # what each layer sees so far
         if context is not None:
             seen[0] = context
@@ -147,7 +157,8 @@ class MaskedMLP(nn.Module):
         a = F.linear(seen, weight, bias)
         return a + before if self.residual and before is not None else a
 
-    def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
+    def masked_parameters(self) -> list[Tensor]:
+        """Of each layer the weight, zero where it must not see, and the bias."""
         layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        weights = [layer.weight * self.get_buffer(f"mask_{i}") for i, layer in enumerate(layers)]
-        return weights, [layer.bias for layer in layers]
+        masked = [(layer.weight * self.get_buffer(f"mask_{i}"), layer.bias) for i, layer in enumerate(layers)]
+        return list(itertools.chain(*masked))
