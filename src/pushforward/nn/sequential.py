@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pushforward.nn.masked import MaskedMLP
+from pushforward.numerics import is_traced, pull_back
 
 ScalarMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -31,19 +31,13 @@ def sequential_map(
     Returns:
         x and the log-slopes, `(*batch, features)` each.
     """
-    if not _may_work_in_place() or any(True for _ in conditioner.act.parameters()):
+    if is_traced() or any(True for _ in conditioner.act.parameters()):
         return _stepwise(conditioner, scalar_map, z, context, conditioner.masked_parameters())
     rows = z.reshape(-1, z.shape[-1])
     context_rows = None if context is None else context.reshape(-1, context.shape[-1])
     parameters = conditioner.masked_parameters()
     x, log_slopes = _Sequential.apply(conditioner, scalar_map, rows, context_rows, *parameters)  # type: ignore[no-untyped-call]
     return x.view(z.shape), log_slopes.view(z.shape)
-
-
-def _may_work_in_place() -> bool:
-    """Whether no compiler, function transform or forward-mode derivative has to see the single operations."""
-    transformed = torch._C._functorch.maybe_current_level() is not None
-    return not (torch.compiler.is_compiling() or transformed or forward_ad._current_level >= 0)
 
 
 def _stepwise(
@@ -210,11 +204,4 @@ def _differentiable_gradients(
     z, *parameters = [part.view_as(part) for part in (z, *parameters)]
     context = None if context is None else context.view_as(context)
     outputs = _stepwise(ctx.conditioner, ctx.scalar_map, z, context, parameters)
-    pulled = [(x, c) for x, c in zip(outputs, cotangents, strict=True) if c is not None and x.requires_grad]
-    inputs = [part if part is not None and part.requires_grad else None for part in (z, context, *parameters)]
-    wanted = [part for part in inputs if part is not None]
-    if not pulled:
-        return [None] * len(inputs)
-    values, grads = zip(*pulled, strict=True)
-    found = iter(torch.autograd.grad(values, wanted, grads, create_graph=True, allow_unused=True))
-    return [None if part is None else next(found) for part in inputs]
+    return pull_back(outputs, cotangents, [z, context, *parameters], create_graph=True)

@@ -1,5 +1,6 @@
 """Numerical methods that the layers share."""
 
+from pushforward.numerics.autograd import is_traced, pull_back
 from pushforward.numerics.elementary import expm1_ratio, log1p_ratio, positive
 from pushforward.numerics.linear import (
     cayley,
@@ -42,6 +43,7 @@ __all__ = [
     "floating",
     "gauss_legendre",
     "hutchinson_trace",
+    "is_traced",
     "log1p_ratio",
     "log_det_series",
     "log_ndtr",
@@ -50,6 +52,7 @@ __all__ = [
     "orthonormal",
     "positive",
     "probe",
+    "pull_back",
     "reflections",
     "rotation_exponential",
     "solve_increasing",

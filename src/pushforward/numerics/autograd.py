@@ -1,0 +1,30 @@
+"""What functions with a gradient of their own share."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def is_traced() -> bool:
+    """Whether a compiler, a function transform or a forward-mode derivative has to see every single operation."""
+    transformed = torch._C._functorch.maybe_current_level() is not None
+    return torch.compiler.is_compiling() or transformed or forward_ad._current_level >= 0
+
+
+def pull_back(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    inputs: Sequence[Tensor | None],
+    *,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """The gradient by each input that asks for one, given those by the outputs, of which some may be missing."""
+    pulled = [(x, c) for x, c in zip(outputs, cotangents, strict=True) if c is not None and x.requires_grad]
+    wanted = [part for part in inputs if part is not None and part.requires_grad]
+    if not pulled or not wanted:
+        return [None] * len(inputs)
+    values, grads = zip(*pulled, strict=True)
+    found = iter(torch.autograd.grad(values, wanted, grads, create_graph=create_graph, allow_unused=True))
+    return [next(found) if part is not None and part.requires_grad else None for part in inputs]
