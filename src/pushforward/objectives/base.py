@@ -18,7 +18,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         flow: the flow to train.
+        is_pure: whether `forward` is a function of its batch and the parameters alone, which draws nothing and keeps
+            nothing, so that a compiler may take it and its gradient as one graph.
     """
+
+    is_pure = False
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()

@@ -18,6 +18,8 @@ class MaximumLikelihood(Objective):
         1.8379
     """
 
+    is_pure = True
+
     def forward(self, x: Tensor, context: Tensor | None = None, weights: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """The loss.
 

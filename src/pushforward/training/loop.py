@@ -19,6 +19,7 @@ from pushforward.files import write_atomically
 from pushforward.objectives import Objective
 from pushforward.training.batches import Batch, Data, Rows, Source, source
 from pushforward.training.distributed import Processes, is_loss_of_process, join
+from pushforward.training.gradient import eager_gradient_function, gradient_function
 from pushforward.training.progress import ProgressBar
 from pushforward.training.schedules import Schedule, cosine
 
@@ -275,7 +276,8 @@ class _Run:
         self.call = call
         self.callback = callback
         self.processes = processes
-        self.loss = self.parallel = processes.guard(objective)
+        self.loss = processes.guard(objective)
+        self.gradient: Callable[..., Tensor] = eager_gradient_function(self.loss)
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
 
         like = parameters[0].detach()
@@ -305,7 +307,10 @@ class _Run:
             self._resume(self.checkpoint)
         else:
             self._begin()
-        self.parallel = self.processes.parallel(self.loss)
+        if self.processes.size == 1:
+            self.gradient = gradient_function(self.objective)
+        else:
+            self.gradient = eager_gradient_function(self.processes.parallel(self.loss))
         failure = ""
         try:
             stopped = self._loop(bar)
@@ -392,9 +397,7 @@ class _Run:
         batch = self.batches(self.step)
 
         def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            loss: Tensor = self.parallel(*batch.positional, **batch.named)
-            loss.backward()
+            loss = self.gradient(*batch.positional, **batch.named)
             if self.clip is not None:
                 self._clip_gradients(self.clip)
             return self.processes.mean(loss)
