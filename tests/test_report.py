@@ -67,7 +67,7 @@ def test_a_page_has_its_parts_and_needs_no_network(page: Path) -> None:
 
 def test_no_figure_is_blank(page: Path) -> None:
     pictures = images(page)
-    assert len(pictures) == 5  # pairs, densities, calibration, the training of what is discrete, steps
+    assert len(pictures) == 6  # pairs, densities, calibration, the training of both parts, steps
     for picture in pictures:
         assert np.asarray(picture.convert("L"), dtype=float).std() > 5
 

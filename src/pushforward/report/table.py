@@ -191,8 +191,6 @@ def _training(fit: DataFit) -> Section:
             "What was fitted to the continuous coordinates, the best first, by its mean log-likelihood of rows that it "
             "had not seen, in nats of the standardised coordinates; the gap is how much likelier those are that it had."
         )
-    if history.candidates and history.candidates[0].steps:
-        text += " The losses of the flow's single steps are not kept."
     pictures = [
         Picture(training_curve(run.losses, run.validation or None, title=name), f"Training of the {name}: {run}.")
         for name, run in history.runs.items()

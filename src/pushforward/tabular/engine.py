@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from pushforward.tabular.flows import Size, sizes
 from pushforward.tabular.gaussians import choose_gaussians, fit_shrunk_gaussian
 from pushforward.tabular.pace import Clock
 from pushforward.tabular.rows import Rows
+from pushforward.training import TrainResult
 from pushforward.transformers import Additive
 
 Quality = Literal["fast", "balanced", "best"]
@@ -75,6 +76,8 @@ class DensityResult:
         held_out: indices of the rows on which they were judged, `(m,)`.
         folds: how many fits shared the rows; with one, `held_out` is all that the flow has not seen.
         seconds: wall-clock time.
+        runs: by the candidate's name, the course of its training, of several fits that of the first; losses are in
+            nats per row of standardised columns.
     """
 
     flow: Flow
@@ -84,6 +87,7 @@ class DensityResult:
     held_out: Tensor
     folds: int
     seconds: float
+    runs: Mapping[str, TrainResult] = field(default_factory=dict)
 
     @property
     def best(self) -> Candidate:
@@ -176,6 +180,7 @@ class _Entry:
     steps: int
     seconds: float
     finish: Callable[[], Flow]
+    run: TrainResult | None = None
 
 
 def _checked(x: Tensor, context: Tensor | None, weights: Tensor | None) -> tuple[Rows, Tensor, Rescale | None]:
@@ -247,6 +252,7 @@ def _entry(
     steps: int,
     seconds: float,
     finish: Callable[[], Flow] | None = None,
+    run: TrainResult | None = None,
 ) -> _Entry:
     """The flows of the folds as one candidate; by default it ends up as their mixture."""
     held = torch.cat([rows[fold.held].log_prob(flow) for fold, flow in zip(folds, flows, strict=True)])
@@ -254,7 +260,7 @@ def _entry(
     for fold, flow in zip(folds, flows, strict=True):
         some = rows[fold.fitted[: SEEN_ROWS // len(folds)]]
         seen += some.mean(some.log_prob(flow))[0] / len(folds)
-    return _Entry(name, held, seen, steps, seconds, finish or (lambda: _mixed(flows)))
+    return _Entry(name, held, seen, steps, seconds, finish or (lambda: _mixed(flows)), run)
 
 
 def _mixed(flows: list[Flow], weights: Tensor | None = None) -> Flow:
@@ -332,7 +338,7 @@ def _flows(
         advance(fit, own.left / (len(folds) - k), epochs=epochs, seed=seed + k, progress=progress)
         fits.append(fit)
         steps += fit.steps
-    return [_entry(f"flow ({fits[0].size})", rows, folds, [fit.flow for fit in fits], steps, own.spent)]
+    return [_trained(f"flow ({fits[0].size})", rows, folds, fits, steps, own.spent)]
 
 
 def _splines(rows: Rows, folds: list[_Fold], size: Size, seconds: float, progress: bool | None) -> _Entry:
@@ -341,7 +347,11 @@ def _splines(rows: Rows, folds: list[_Fold], size: Size, seconds: float, progres
     for k, fit in enumerate(fits):
         settle(fit, own.left / (len(fits) - k), progress=progress)
     steps = sum(fit.steps for fit in fits)
-    return _entry(f"spline ({size})", rows, folds, [fit.flow for fit in fits], steps, own.spent)
+    return _trained(f"spline ({size})", rows, folds, fits, steps, own.spent)
+
+
+def _trained(name: str, rows: Rows, folds: list[_Fold], fits: list[FlowFit], steps: int, seconds: float) -> _Entry:
+    return _entry(name, rows, folds, [fit.flow for fit in fits], steps, seconds, run=fits[0].run)
 
 
 def _blended(entries: list[_Entry], rows: Rows) -> list[_Entry]:
@@ -380,4 +390,5 @@ def _judged(
     flow = order[0].finish()
     if embedding is not None:
         flow = Flow(flow.bijection, flow.base, embedding=embedding).double()
-    return DensityResult(flow, candidates, lead, lead_error, kept[held], folds, clock.spent)
+    runs = {entry.name: entry.run for entry in order if entry.run is not None}
+    return DensityResult(flow, candidates, lead, lead_error, kept[held], folds, clock.spent, runs)

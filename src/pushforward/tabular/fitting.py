@@ -17,7 +17,7 @@ from pushforward.objectives import MaximumLikelihood
 from pushforward.tabular.flows import Size, build, joined, prepare
 from pushforward.tabular.pace import Clock, coarse, paced, seconds_per_step
 from pushforward.tabular.rows import Rows
-from pushforward.training import train
+from pushforward.training import TrainResult, train
 from pushforward.training.batches import Batch
 
 SLACK = 0.9  # share of the time that the planned steps take at the pace that was measured
@@ -41,6 +41,7 @@ class FlowFit:
         cost: seconds that a step takes, once it is known.
         steps: taken so far.
         loss: on `held`, nats per prepared row.
+        run: the course of the last training.
     """
 
     inner: Flow
@@ -51,6 +52,7 @@ class FlowFit:
     cost: float | None = None
     steps: int = 0
     loss: float = torch.inf
+    run: TrainResult | None = None
 
     @property
     def flow(self) -> Flow:
@@ -97,6 +99,7 @@ def advance(
             distributed=False,  # the number of steps follows the clock
         )
     fit.steps += result.steps
+    fit.run = result
 
 
 def race(fits: list[FlowFit], seconds: float, *, seed: int, progress: bool | None) -> FlowFit:
@@ -124,6 +127,7 @@ def settle(fit: FlowFit, seconds: float, *, progress: bool | None = None) -> Non
             distributed=False,  # the number of steps follows the clock
         )
     fit.steps += result.steps * ROUND
+    fit.run = result
 
 
 @contextmanager

@@ -34,6 +34,7 @@ class History:
         """The history of a model of encoded rows."""
         candidates = () if fitted.continuous is None else fitted.continuous.candidates
         runs = {} if fitted.discrete is None else {"discrete coordinates": fitted.discrete}
+        runs |= {} if fitted.continuous is None else fitted.continuous.runs
         return cls(rows, seconds, candidates, runs)
 
     def to_json(self) -> dict[str, Any]:

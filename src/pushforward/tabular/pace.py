@@ -13,6 +13,7 @@ from pushforward.training.batches import Rows
 
 UNTIMED, TIMED = 3, 12
 WARM_UP = 0.02
+LATE = 0.5  # share of the time from which on the clock counts
 COARSE = 0.25  # numbers of steps are powers of two to this power
 
 
@@ -68,11 +69,15 @@ def coarse(number: float) -> int:
 
 
 def paced(clock: Clock) -> Schedule:
-    """Warm-up and cosine by the share of the steps, or of the time where that is more: it ends with the time."""
+    """Warm-up and cosine by the share of the steps, or late in the time by its share where that is more.
+
+    So it ends with the time, and does not follow the clock where there is time enough.
+    """
     plan = cosine(WARM_UP)
 
     def factor(step: int, steps: int) -> float:
-        late = math.ceil(min(clock.spent / clock.seconds, 1.0) * steps)
+        share = min(clock.spent / clock.seconds, 1.0)
+        late = math.ceil(share * steps) if share > LATE else 0
         return min(plan(step, steps), plan(late, steps)) if late > step else plan(step, steps)
 
     return factor

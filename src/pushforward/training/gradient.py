@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from pushforward.flow import Flow
 from pushforward.objectives import Objective
 
 
@@ -32,7 +33,7 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
         >>> round(loss.item(), 2)
         2.8
     """
-    options = objective.flow.compiled_with
+    options = objective.flow.compiled_with if isinstance(objective.flow, Flow) else None
     if options is None or not objective.is_pure:
         return eager_gradient_function(objective)
 
