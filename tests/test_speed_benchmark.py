@@ -56,8 +56,11 @@ class Lying:
 
     score_draws = log_prob
 
+    def sample(self, n: int) -> np.ndarray:
+        return np.random.default_rng(1).standard_normal((n, 2))
+
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        x = np.random.default_rng(1).standard_normal((n, 2))
+        x = self.sample(n)
         return x, -0.5 * (x**2).sum(-1) - np.log(2 * np.pi) + self.offset_of_draws
 
 

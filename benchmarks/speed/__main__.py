@@ -49,7 +49,7 @@ def measure_case(case: Case, operations: list[str], workers: dict[str, Worker], 
                 cell.update(worker.ask("prepare", operation=operation))
                 if "calls" in cell:
                     ready[name] = cell
-        say(f"{case.name} {operation}: {len(ready)} libraries, {rounds} rounds")
+        say(f"{case.name} {operation}: {len(ready)} libraries, {report.counted(rounds, 'round')}")
         time_rounds(ready, workers, rounds)
     return cells
 

@@ -36,6 +36,7 @@ class Scored(Protocol):
     estimates: bool  # the log-density is an estimate whatever the mode
 
     def log_prob(self, x: Array) -> Array | None: ...
+    def sample(self, n: int) -> Array: ...
     def draw(self, n: int) -> tuple[Array, Array]: ...
     def score_draws(self, x: Array) -> Array | None: ...
 
@@ -60,8 +61,10 @@ def check(model: Scored, case: Case) -> list[str]:
 
 
 def parameters_differ(parameters: int, case: Case) -> str | None:
-    share = parameters / case.parameters - 1
-    return f"{share:+.0%} parameters" if abs(share) > PARAMETERS_WITHIN else None
+    difference = parameters - case.parameters
+    if abs(difference) <= PARAMETERS_WITHIN * case.parameters:
+        return None
+    return f"{difference / case.parameters:+.0%} parameters"
 
 
 def mass(model: Scored, reach: float = 10.0, step: float = 0.2) -> float:
@@ -70,7 +73,7 @@ def mass(model: Scored, reach: float = 10.0, step: float = 0.2) -> float:
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32)
     log_prob = model.log_prob(grid)
     assert log_prob is not None
-    inside = np.abs(model.draw(MANY_DRAWS)[0]).max(-1) <= reach
+    inside = np.abs(model.sample(MANY_DRAWS)).max(-1) <= reach
     return float(np.exp(log_prob.astype(float)).sum() * step**2 / inside.mean())
 
 

@@ -41,6 +41,8 @@ class Worker:
         self.model, self.call = None, lambda: None
         gc.collect()
         chosen = CASES[case]
+        if "torch" in sys.modules:  # flowjax takes keys
+            sys.modules["torch"].manual_seed(0)
         model = self.library.build(chosen)
         step = model.operation(chosen.warm_up)
         for _ in range(TRAINING_STEPS):
@@ -69,7 +71,8 @@ class Worker:
         self.calls = max(1, int(SAMPLE_SECONDS / (time.perf_counter() - begin)))
         return {"calls": self.calls}
 
-    def time(self) -> dict[str, Any]:
+    def take_sample(self) -> dict[str, Any]:
+        """Seconds of a call, the mean of several."""
         gc.collect()
         begin = time.perf_counter()
         for _ in range(self.calls):
@@ -79,7 +82,7 @@ class Worker:
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         do = command.pop("do")
         try:
-            return {"build": self.build, "prepare": self.prepare, "time": self.time}[do](**command)
+            return {"build": self.build, "prepare": self.prepare, "time": self.take_sample}[do](**command)
         except Unavailable as reason:
             return {"unavailable": str(reason)}
         except Exception as error:  # of any library: it costs one cell, not the run

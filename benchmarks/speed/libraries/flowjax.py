@@ -105,6 +105,9 @@ class JaxModel:
 
     score_draws = log_prob
 
+    def sample(self, n: int) -> Array:
+        return self.draw(n)[0]
+
     def draw(self, n: int) -> tuple[Array, Array]:
         self._key, now = jr.split(self._key)
         x, log_q = self._draw(self._values, now, n)

@@ -15,23 +15,11 @@ from nflows.transforms import (
     ReversePermutation,
     Transform,
 )
-from torch import Tensor, nn
 
 from benchmarks.speed.cases import BINS, BOUND, Case, Unavailable
-from benchmarks.speed.libraries.torch_model import TorchModel, halves, mlp
+from benchmarks.speed.libraries.torch_model import Conditioner, TorchModel, halves
 
 warnings.filterwarnings("ignore", message="Inputs to the softmax are not scaled down")
-
-
-class Conditioner(nn.Module):
-    """A network that is called with a context, which is None."""
-
-    def __init__(self, inputs: int, outputs: int, hidden: tuple[int, ...]) -> None:
-        super().__init__()
-        self.network = mlp(inputs, outputs, hidden)
-
-    def forward(self, x: Tensor, context: None = None) -> Tensor:
-        return self.network(x)
 
 
 def build(case: Case) -> TorchModel:
@@ -56,8 +44,7 @@ def build(case: Case) -> TorchModel:
             layer = MaskedPiecewiseRationalQuadraticAutoregressiveTransform(d, **made, **spline)
             transforms += [layer, ReversePermutation(d)]
         else:
-            kind = "planar layer that can be drawn from" if case.family == "planar" else "continuous flow"
-            raise Unavailable(f"has no {kind}")
+            raise Unavailable("has no planar layer" if case.family == "planar" else "has no continuous flow")
     flow = Flow(CompositeTransform(transforms), StandardNormal([d]))
     return TorchModel(
         case,

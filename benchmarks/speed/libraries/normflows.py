@@ -11,23 +11,12 @@ import normflows as nf
 import torch
 from normflows.flows.neural_spline.autoregressive import MaskedPiecewiseRationalQuadraticAutoregressive
 from normflows.flows.neural_spline.coupling import PiecewiseRationalQuadraticCoupling
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.speed.cases import BINS, BOUND, Case, Unavailable
-from benchmarks.speed.libraries.torch_model import TorchModel, halves, mlp
+from benchmarks.speed.libraries.torch_model import Conditioner, TorchModel, halves
 
 warnings.filterwarnings("ignore", message="Inputs to the softmax are not scaled down")
-
-
-class Conditioner(nn.Module):
-    """A network that is called with a context, which is None."""
-
-    def __init__(self, inputs: int, outputs: int, hidden: tuple[int, ...]) -> None:
-        super().__init__()
-        self.network = mlp(inputs, outputs, hidden)
-
-    def forward(self, x: Tensor, context: None = None) -> Tensor:
-        return self.network(x)
 
 
 def build(case: Case) -> TorchModel:
@@ -35,7 +24,7 @@ def build(case: Case) -> TorchModel:
     made = {"num_blocks": len(case.hidden) - 1, "use_residual_blocks": False}
     for k in range(case.layers):
         if case.family == "affine_coupling":
-            network = nf.nets.MLP([d // 2, *case.hidden, d])
+            network = nf.nets.MLP([d // 2, *case.hidden, d], init_zeros=True)  # as in its examples
             flows += [nf.flows.AffineCouplingBlock(network), nf.flows.Permute(d, mode="swap")]
         elif case.family == "spline_coupling":
             spline = PiecewiseRationalQuadraticCoupling(

@@ -108,6 +108,10 @@ class TorchModel:
         return None if self._score_draws is None else self._score_draws(torch.from_numpy(x)).numpy()
 
     @torch.no_grad()
+    def sample(self, n: int) -> Array:
+        return self._sample(n).numpy()
+
+    @torch.no_grad()
     def draw(self, n: int) -> tuple[Array, Array]:
         x, log_q = self._rsample_and_log_prob(n)
         return x.numpy(), log_q.numpy()
@@ -120,6 +124,17 @@ def mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
     for n, m in pairwise(widths):
         layers += [nn.Linear(n, m), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+class Conditioner(nn.Module):
+    """The same for libraries that call it with a context, which is None."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = mlp(inputs, outputs, hidden)
+
+    def forward(self, x: Tensor, context: None = None) -> Tensor:
+        return self.network(x)
 
 
 def halves(features: int, k: int) -> list[bool]:

@@ -5,6 +5,8 @@ The hyperbolic tangent that is fixed in its masked networks is exchanged for ReL
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor, nn
 from torchflows.bijections.base import Bijection
 from torchflows.bijections.continuous.ffjord import FFJORD
@@ -20,6 +22,8 @@ from torchflows.flows import Flow
 
 from benchmarks.speed.cases import BINS, BOUND, TOLERANCE, Case
 from benchmarks.speed.libraries.torch_model import TorchModel
+
+warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
 
 
 def _bijection(case: Case) -> Bijection:
