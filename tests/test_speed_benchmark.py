@@ -111,6 +111,7 @@ RESULTS = {
     "rounds": 3,
     "versions": {"peers": {"torch": "2"}, "jax": {"jax": "1"}},
     "libraries": list(LIBRARIES),
+    "parity": {"nflows": 1e-12, "normflows": None},
     "cells": [
         cell(EAGER, [0.010, 0.010, 0.010]),
         cell(COMPILED, [0.005, 0.005, 0.005]),
@@ -143,6 +144,7 @@ def test_tables() -> None:
     ]
     assert "| pushforward | 1.00 | 0.20 | 1.40 | n/a | n/a |" in report.start_up_table(RESULTS["start_up"])
     page = report.page(RESULTS)
+    assert "in float64: nflows 1.0e-12, normflows fault nats." in page
     assert "a machine; 1 thread, 3 rounds" in page
     assert "0.15 s on top of torch: **NOT**" in page
 

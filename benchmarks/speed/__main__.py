@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.speed import report
 from benchmarks.speed.cases import CASES, OPERATIONS, Case
 from benchmarks.speed.libraries import LIBRARIES
-from benchmarks.speed.processes import ROOT, Worker, start_up, versions
+from benchmarks.speed.processes import ROOT, Worker, parity, start_up, versions
 from benchmarks.speed.rounds import rotated
 
 START_UPS = 3
@@ -27,6 +27,7 @@ PACKAGES = {
     "peers": ["torch", "zuko", "normflows", "nflows", "pyro-ppl", "torchflows", "FrEIA"],
     "jax": ["jax", "flowjax", "equinox", "optax"],
 }
+SHARED = ("nflows", "normflows")  # whose coupling splines are pushforward's, as `parity` shows
 
 
 def say(text: str) -> None:
@@ -119,6 +120,7 @@ def main(arguments: list[str]) -> int:
             name: versions(pythons[name], PACKAGES[name]) for name in {library.environment for library in libraries}
         },
         "libraries": options.libraries,
+        "parity": {name: parity(name, options.peers) for name in options.libraries if name in SHARED},
         "cells": [],
         "start_up": {},
     }

@@ -9,8 +9,8 @@ Each model has taken the same number of training steps by then, so that none is 
   fall into it; where a library scores nothing but its own draws x ~ q, by the mean of p(x)/q(x) for a normal density p,
   which is one.
 
-Weights are not copied between libraries: their scales, bin sizes and slopes are parametrised differently, and
-most apply the spline from data to base where pushforward applies it from base to data.
+`parity` copies weights where the parametrisations coincide, which is in the coupling splines of nflows and normflows.
+The others parametrise scales, bin sizes or slopes in ways of their own.
 """
 
 from __future__ import annotations

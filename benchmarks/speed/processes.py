@@ -83,6 +83,13 @@ def start_up(library: Library, python: str, threads: int) -> dict[str, float]:
     return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
 
+def parity(library: str, python: str) -> float | None:
+    """The largest difference between log-densities with the same weights."""
+    command = [python, "-m", "benchmarks.speed.parity", library]
+    done = subprocess.run(command, cwd=ROOT, env=environment(1), stdout=subprocess.PIPE, text=True)
+    return float(json.loads(done.stdout)["difference"]) if done.returncode == 0 else None
+
+
 def versions(python: str, packages: list[str]) -> dict[str, str]:
     code = (
         "import importlib.metadata as m, json, platform, sys\n"

@@ -72,9 +72,10 @@ def build(case: Case, *, compiled: bool = False) -> TorchModel:
     return TorchModel(
         case,
         model,
-        log_prob=model.log_prob,
-        sample=model.sample,
-        rsample_and_log_prob=model.rsample_and_log_prob,
+        # looked up at each call, as `compile` may put others in their place
+        log_prob=lambda x: model.log_prob(x),
+        sample=lambda n: model.sample(n),
+        rsample_and_log_prob=lambda n: model.rsample_and_log_prob(n),
         exact=exact,
         compile=model.compile if compiled else None,
     )

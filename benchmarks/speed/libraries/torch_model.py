@@ -50,6 +50,7 @@ class TorchModel:
         compile: Callable[[], object] | None = None,
     ) -> None:
         self.case = case
+        self.module = module
         self.estimates = estimates
         self.remark = remark
         self.unequal = unequal
