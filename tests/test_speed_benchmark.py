@@ -143,7 +143,7 @@ def test_tables() -> None:
         "- pyro, coupling spline, d = 43: fault in train: RuntimeError: no",
     ]
     assert "| pushforward | 1.00 | 0.20 | 1.40 | n/a | n/a |" in report.start_up_table(RESULTS["start_up"])
-    page = report.page(RESULTS)
+    page = " ".join(report.page(RESULTS).split())
     assert "in float64: nflows 1.0e-12, normflows fault nats." in page
     assert "a machine; 1 thread, 3 rounds" in page
     assert "0.15 s on top of torch: **NOT**" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -66,7 +67,12 @@ def page(results: dict[str, Any]) -> str:
             "step; peak resident memory by then. Medians of 3.",
             start_up_table(results["start_up"]),
         ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(wrapped(part) for part in parts if part) + "\n"
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs in lines of 120; tables and lists as they are."""
+    return text if text.startswith(("|", "-")) else textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def counted(n: int, noun: str) -> str:
