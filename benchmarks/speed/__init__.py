@@ -1,0 +1,1 @@
+"""Speed of pushforward beside its peers: `./dev bench`."""
