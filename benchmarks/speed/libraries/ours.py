@@ -11,6 +11,7 @@ from pushforward import (
     Coupling,
     Flow,
     MaskedAutoregressive,
+    MaximumLikelihood,
     RationalQuadratic,
     StandardNormal,
     ffjord,
@@ -18,6 +19,7 @@ from pushforward import (
     planar,
     real_nvp,
 )
+from pushforward.training import gradient_function
 
 
 def flow(case: Case) -> Flow:
@@ -78,4 +80,5 @@ def build(case: Case, *, compiled: bool = False) -> TorchModel:
         rsample_and_log_prob=lambda n: model.rsample_and_log_prob(n),
         exact=exact,
         compile=model.compile if compiled else None,
+        gradient=(lambda: gradient_function(MaximumLikelihood(model))) if compiled else None,
     )

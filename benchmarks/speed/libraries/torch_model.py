@@ -32,6 +32,7 @@ class TorchModel:
         remark: what a reader should know.
         unequal: operations in which the work is not the same, which are therefore not ranked.
         compile: compiles the model in place, after the checks, whose batches are of other sizes.
+        gradient: makes the library's own function of a batch that sets the gradients of the mean of -log_prob.
     """
 
     def __init__(
@@ -48,13 +49,15 @@ class TorchModel:
         remark: str = "",
         unequal: tuple[str, ...] = (),
         compile: Callable[[], object] | None = None,
+        gradient: Callable[[], Callable[[Tensor], object]] | None = None,
     ) -> None:
         self.case = case
         self.module = module
         self.estimates = estimates
         self.remark = remark
         self.unequal = unequal
-        self.compile = compile
+        self.compile = None if compile is None else self._compiled_by(compile)
+        self._make_gradient = gradient or (lambda: self._by_backward)
         self.exact = exact
         self._log_prob = log_prob
         self._score_draws = score_draws or log_prob
@@ -69,6 +72,13 @@ class TorchModel:
         """Made when first used, as that imports torch's compiler: seconds that no density needs."""
         return torch.optim.Adam(self._trained, lr=1e-3, fused=True)
 
+    def _compiled_by(self, compile: Callable[[], object]) -> Callable[[], None]:
+        def compiled() -> None:
+            compile()
+            self.__dict__.pop("_gradient", None)  # made before, it would stay as it was
+
+        return compiled
+
     def operation(self, name: str) -> Callable[[], object]:
         return {
             "train": self._train,
@@ -77,11 +87,18 @@ class TorchModel:
             "reverse_kl": self._reverse_kl,
         }[name]
 
-    def _train(self) -> None:
+    @cached_property
+    def _gradient(self) -> Callable[[Tensor], object]:
+        return self._make_gradient()
+
+    def _by_backward(self, x: Tensor) -> None:
         assert self._log_prob is not None
         self._optimizer.zero_grad()
-        loss = -self._log_prob(self._x).mean()
+        loss = -self._log_prob(x).mean()
         loss.backward()
+
+    def _train(self) -> None:
+        self._gradient(self._x)
         self._optimizer.step()
 
     def _evaluate(self) -> None:

@@ -1,5 +1,6 @@
 """Coupling layers."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -82,7 +83,10 @@ class Coupling(Bijection):
             conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
         self.conditioner = conditioner
         # Contiguous parts are views; any other mask is gathered and put back by index.
-        self.cut = len(passed) if self.mask[: len(passed)].count(True) == len(passed) else None
+        self.cut = sum(1 for _ in itertools.takewhile(lambda m: m == self.mask[0], self.mask))
+        self.contiguous = self.cut == len(passed if self.mask[0] else moved)
+        self.num_params = len(moved) * transformer.num_params
+        self.params_shape = (len(moved), transformer.num_params)
         self.register_buffer("passed", torch.tensor(passed, dtype=torch.long), persistent=False)
         self.register_buffer("moved", torch.tensor(moved, dtype=torch.long), persistent=False)
         self.register_buffer("restore", torch.tensor(passed + moved).argsort(), persistent=False)
@@ -99,19 +103,23 @@ class Coupling(Bijection):
 
     def _params(self, passed: Tensor, context: Tensor | None) -> Tensor:
         h: Tensor = self.conditioner(concatenate(passed, context))
-        expected = len(self.moved) * self.transformer.num_params
-        if h.shape[-1] != expected:
+        if h.shape[-1] != self.num_params:
+            moved, each = self.params_shape
             raise ValueError(
-                f"Coupling: expected the conditioner to return (*, {expected}), {len(self.moved)} transformed features "
-                f"times {self.transformer.num_params} parameters each, got {tuple(h.shape)}"
+                f"Coupling: expected the conditioner to return (*, {self.num_params}), {moved} transformed features "
+                f"times {each} parameters each, got {tuple(h.shape)}"
             )
-        return h.view(*h.shape[:-1], len(self.moved), self.transformer.num_params)
+        return h.view(*h.shape[:-1], *self.params_shape)
 
     def _split(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.cut is not None:
-            return value[..., : self.cut], value[..., self.cut :]
-        return value.index_select(-1, self.passed), value.index_select(-1, self.moved)
+        if not self.contiguous:
+            return value.index_select(-1, self.passed), value.index_select(-1, self.moved)
+        first, last = value[..., : self.cut], value[..., self.cut :]
+        return (first, last) if self.mask[0] else (last, first)
 
     def _join(self, passed: Tensor, moved: Tensor) -> Tensor:
-        value = torch.cat([passed.expand(*moved.shape[:-1], passed.shape[-1]), moved], dim=-1)
-        return value if self.cut is not None else value.index_select(-1, self.restore)
+        if passed.shape[:-1] != moved.shape[:-1]:
+            passed = passed.expand(*moved.shape[:-1], passed.shape[-1])
+        parts = [passed, moved] if self.mask[0] or not self.contiguous else [moved, passed]
+        value = torch.cat(parts, dim=-1)
+        return value if self.contiguous else value.index_select(-1, self.restore)

@@ -52,17 +52,20 @@ class Affine(Transformer):
         self.log_scale_bound = log_scale_bound
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        s = self._log_scale(h)
-        x = torch.addcmul(h[..., 1], z, s.exp())
-        return x, s.expand_as(x)
+        r, t = h.unbind(-1)
+        s = soft_clamp(r, self.log_scale_bound)
+        x = torch.addcmul(t, z, s.exp())
+        return x, _like(s, x)
 
     def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        s = self._log_scale(h)
-        z = (x - h[..., 1]) * (-s).exp()
-        return z, (-s).expand_as(z)
+        r, t = h.unbind(-1)
+        minus_s = -soft_clamp(r, self.log_scale_bound)
+        z = (x - t) * minus_s.exp()
+        return z, _like(minus_s, z)
 
-    def _log_scale(self, h: Tensor) -> Tensor:
-        return soft_clamp(h[..., 0], self.log_scale_bound)
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    return value if value.shape == other.shape else value.expand_as(other)
 
 
 def soft_clamp(value: Tensor, bound: float) -> Tensor:
