@@ -166,3 +166,31 @@ def test_tanh_root_where_tanh_is_one() -> None:
         for gain in (0.02, 0.9793701262351961, 7.0):
             a = solve_tanh(torch.tensor(gain, dtype=torch.float64), y)
             assert (a + (gain - 1) * torch.tanh(a) - y).abs().max() <= 1e-14 * 40
+
+
+def test_layers_in_a_row_are_the_layers_one_by_one() -> None:
+    """Values, and first and second derivatives, of what a chain computes for all of them at once."""
+    torch.manual_seed(0)
+    layers = [pf.Planar(3).double() for _ in range(5)]
+    for layer in layers:
+        layer.params.constants.data.normal_()
+    z = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    inputs = [z, *(layer.params.constants for layer in layers)]
+
+    def one_by_one(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        total = torch.zeros(7, dtype=torch.float64)
+        for layer in layers:
+            z, log_det = layer(z)
+            total = total + log_det
+        return z, total
+
+    results = []
+    for function in (one_by_one, pf.Chain(*layers)):
+        x, log_det = function(z)
+        loss = (x.sin().sum(-1) * log_det).sum()
+        plain = torch.autograd.grad(loss, inputs, retain_graph=True)
+        first = torch.autograd.grad(loss, inputs, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+        results.append([x, log_det, *plain, *first, *second])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

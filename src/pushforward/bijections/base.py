@@ -30,6 +30,9 @@ class Bijection(nn.Module, ABC):
     overrides `chart`. If x or z is confined to a part of the space, it overrides `codomain` or `domain`, and answers a
     log-determinant of -inf outside.
 
+    A class whose layers are faster together than one by one overrides `fused`, which `Chain` calls instead of `forward`
+    for several of them in a row that take no context.
+
     Attributes:
         event_shape: shape of one z, or `None` if any shape with at least `event_dim` dimensions will do.
         event_dim: number of trailing dimensions that make one z; `log_det` has the others.
@@ -66,6 +69,11 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z = f^-1(x | context) and log |det df^-1/dx|; shapes as in `forward`."""
+
+    @staticmethod
+    def fused(layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
+        """x and the log-determinant of all these layers, first to last."""
+        raise NotImplementedError
 
     @property
     def data_shape(self) -> tuple[int, ...] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch.distributions import constraints
 from pushforward.bijections.base import Bijection, Cheap
 from pushforward.bijections.normalization import BatchNorm
 from pushforward.bijections.recompute import Direction, Step, compose, recompose
+from pushforward.numerics import sum_rightmost
 
 T = TypeVar("T")
 Memory = Literal["full", "checkpoint", "reversible"]
@@ -59,6 +62,8 @@ class Chain(Bijection):
         self.cheap = _cheap([layer.cheap for layer in layers])
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.memory == "full":
+            return compose(_fused_steps(self._bijections(), self.excess), z, context)
         return self._compose("forward", self._bijections(), self.excess, z, context)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -161,6 +166,33 @@ class Inverse(Bijection):
     @property
     def inv(self) -> Bijection:
         return self.bijection
+
+
+@dataclass
+class _Run:
+    """Layers of one class in a row, forward."""
+
+    layers: list[Bijection]
+    excess: int
+
+    def __call__(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        value, log_det = type(self.layers[0]).fused(self.layers, value)
+        return value, sum_rightmost(log_det, self.excess)
+
+
+def _fused_steps(layers: Sequence[Bijection], excess: Sequence[int]) -> Iterator[Step | _Run]:
+    """The forward steps, where a class can take several layers at once as one."""
+    pairs = zip(layers, excess, strict=True)
+    for (cls, dims), group in itertools.groupby(pairs, key=lambda pair: (_fusing_class(pair[0]), pair[1])):
+        run = [layer for layer, _ in group]
+        if cls is not None and len(run) > 1:
+            yield _Run(run, dims)
+        else:
+            yield from (Step(layer, "forward", dims) for layer in run)
+
+
+def _fusing_class(layer: Bijection) -> type | None:
+    return type(layer) if type(layer).fused is not Bijection.fused and not layer.context_features else None
 
 
 def _is_reversible(layer: nn.Module) -> bool:

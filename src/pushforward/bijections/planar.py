@@ -1,6 +1,7 @@
 """Maps that act along one direction: a line, or the distance from a point."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
-from pushforward.numerics import positive, solve_increasing
+from pushforward.numerics import is_traced, positive, pull_back, solve_increasing
 
 
 class Planar(Bijection):
@@ -43,22 +44,70 @@ class Planar(Bijection):
         self.params = Parameters([torch.zeros(features), w, torch.zeros(())], context_features, hidden_features)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        u, w, b, wu = self._constrained(context)
+        u, w, b, wu = _constrained(*self.params(context))
         t = torch.tanh((z * w).sum(-1) + b)
         return z + u * t.unsqueeze(-1), torch.log1p(wu * (1 - t.square()))
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        u, w, b, wu = self._constrained(context)
+        u, w, b, wu = _constrained(*self.params(context))
         t = torch.tanh(solve_tanh(1 + wu, (x * w).sum(-1) + b))
         return x - u * t.unsqueeze(-1), -torch.log1p(wu * (1 - t.square()))
 
-    def _constrained(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """u moved along w until w·u > -1 (by an ELU, which leaves u as it is where w·u >= 0), w, b and w·u."""
-        u, w, b = self.params(context)
-        raw = (w * u).sum(-1)
-        wu = F.elu(raw)
-        along = (wu - raw) / w.square().sum(-1).clamp_min(torch.finfo(w.dtype).tiny)
-        return u + along.unsqueeze(-1) * w, w, b, wu
+    @staticmethod
+    def fused(layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
+        """One layer after the other; all that does not wait for z is computed for all of them at once."""
+        u, w, b, wu = _constrained(*Parameters.stacked([layer.params for layer in layers]))
+        if is_traced() or z.dim() != 2:
+            x, t = _recursion(z, u, w, b)
+        else:
+            x, t = _Recursion.apply(z, u, w, b)  # type: ignore[no-untyped-call]
+        return x, torch.log1p(wu * (1 - t.square())).sum(-1)
+
+
+def _recursion(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """z after all layers, and the hyperbolic tangents, `(*batch, layers)`; u and w are `(layers, features)`."""
+    tanhs = []
+    for u_k, w_k, b_k in zip(u.unbind(), w.unbind(), b.unbind(), strict=True):
+        t = torch.tanh((z * w_k).sum(-1) + b_k)
+        z = torch.addcmul(z, t.unsqueeze(-1), u_k)
+        tanhs.append(t)
+    return z, torch.stack(tanhs, dim=-1)
+
+
+class _Recursion(torch.autograd.Function):
+    """The same for rows `(n, features)`, in place, with the gradient of many small layers in few operations."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        states = z.new_empty(len(u) + 1, *z.shape)
+        tanhs = z.new_empty(len(u), len(z))
+        states[0] = z
+        layers = zip(states[:-1], states[1:], tanhs, u, w, b, strict=True)
+        for before, after, t, u_k, w_k, b_k in layers:
+            torch.addmv(b_k, before, w_k, out=t).tanh_()
+            torch.addr(before, t, u_k, out=after)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(z, u, w, b, states, tanhs)
+        return states[-1].clone(), tanhs.mT.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad_x: Tensor | None, grad_tanhs: Tensor | None) -> tuple[Tensor | None, ...]:
+        z, u, w, b, states, tanhs = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for
+            # Views, as z may depend on the very parameters: only what they do to this map counts.
+            inputs = [part.view_as(part) for part in (z, u, w, b)]
+            return tuple(pull_back(_recursion(*inputs), (grad_x, grad_tanhs), inputs, create_graph=True))
+        pulls = torch.empty_like(states)  # by the states
+        slopes = torch.empty_like(tanhs)  # by what goes into the tanhs
+        pulls[-1] = 0 if grad_x is None else grad_x
+        direct = torch.zeros_like(tanhs) if grad_tanhs is None else grad_tanhs.mT
+        layers = zip(pulls[:-1], pulls[1:], slopes, direct, 1 - tanhs.square(), u, w, strict=True)
+        for before, after, slope, direct_k, slope_of_tanh, u_k, w_k in reversed(list(layers)):
+            torch.addmv(direct_k, after, u_k, out=slope).mul_(slope_of_tanh)
+            torch.addr(after, slope, w_k, out=before)
+        grad_u = (tanhs.unsqueeze(1) @ pulls[1:]).squeeze(1)
+        grad_w = (slopes.unsqueeze(1) @ states[:-1]).squeeze(1)
+        return pulls[0], grad_u, grad_w, slopes.sum(-1)
 
 
 class Radial(Bijection):
@@ -116,6 +165,14 @@ class Radial(Bijection):
         z0, raw_alpha, raw_gamma = self.params(context)
         alpha = positive(raw_alpha)
         return z0, alpha, alpha * positive(raw_gamma)
+
+
+def _constrained(u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """u moved along w until w·u > -1 (by an ELU, which leaves u as it is where w·u >= 0), w, b and w·u."""
+    raw = (w * u).sum(-1)
+    wu = F.elu(raw)
+    along = (wu - raw) / w.square().sum(-1).clamp_min(torch.finfo(w.dtype).tiny)
+    return torch.addcmul(u, along.unsqueeze(-1), w), w, b, wu
 
 
 def solve_tanh(gain: Tensor, y: Tensor) -> Tensor:

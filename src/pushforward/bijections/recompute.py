@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ from pushforward.numerics import is_traced, pull_back, sum_rightmost
 Direction = Literal["forward", "inverse"]
 
 
-class Step(NamedTuple):
+@dataclass
+class Step:
     """A layer in one direction; `excess` is how many of its last batch dimensions belong to the whole's event."""
 
     layer: Bijection
@@ -43,7 +45,7 @@ class Step(NamedTuple):
     @torch.no_grad()
     def undo(self, value: Tensor, context: Tensor | None, parameters: Sequence[Tensor]) -> Tensor:
         back: Direction = "inverse" if self.direction == "forward" else "forward"
-        return self._replace(direction=back).with_parameters(value, context, parameters)[0]
+        return replace(self, direction=back).with_parameters(value, context, parameters)[0]
 
 
 class _StepModule(nn.Module):
@@ -56,11 +58,13 @@ class _StepModule(nn.Module):
         return self.step(value, context)
 
 
-def compose(steps: Sequence[Step], value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def compose(
+    steps: Iterable[Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]], value: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """One step after the other, and the sum of their log-determinants.
 
     Args:
-        steps: first to last.
+        steps: first to last, as `Step`.
         value: shape `(*batch, *event)`.
         context: shape `(*batch, context_features)`; steps that take none are not given any.
     """
