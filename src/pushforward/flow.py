@@ -73,11 +73,10 @@ class Flow(nn.Module):
         """`log_prob`, so that hooks, data parallelism, compilation and export see it."""
         self._check_event("x", x, self.event_shape)
         context = self._embed(context)
-        # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
-        infinite = x.isinf()
-        z, log_det = self._inverse(x.masked_fill(infinite, 0), context)
         n = len(self.event_shape)
-        outside = infinite.any(dim=tuple(range(-n, 0))) if n else infinite
+        outside = x.detach().abs().amax(dim=tuple(range(-n, 0))) == torch.inf if n else x.isinf()
+        # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
+        z, log_det = self._inverse(x.masked_fill(outside.view(outside.shape + (1,) * n), 0), context)
         return (self._base_log_prob(z, context) + log_det).masked_fill(outside, -torch.inf)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:

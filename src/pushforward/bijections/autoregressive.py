@@ -72,17 +72,25 @@ class MaskedAutoregressive(Bijection):
             residual=residual,
         )
         self.conditioner.start_at_(transformer.identity_params().repeat(features))
+        self.is_sorted = self.order == tuple(range(features))
         self.register_buffer("generation", torch.tensor(self.order), persistent=False)
         self.register_buffer("restore", torch.tensor(self.order).argsort(), persistent=False)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, context = broadcast_batch(z, context)
-        x, log_slope = sequential_map(self.conditioner, self.transformer, z.index_select(-1, self.generation), context)
-        return x.index_select(-1, self.restore), log_slope.sum(-1)
+        x_sorted, log_slope = sequential_map(self.conditioner, self.transformer, self._sorted(z), context)
+        return self._restored(x_sorted), log_slope.sum(-1)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, context = broadcast_batch(x, context)
-        x_sorted = x.index_select(-1, self.generation)
+        x_sorted = self._sorted(x)
         h = self.conditioner(x_sorted, context)
         z_sorted, log_slope = self.transformer.inverse(x_sorted, h)
-        return z_sorted.index_select(-1, self.restore), log_slope.sum(-1)
+        return self._restored(z_sorted), log_slope.sum(-1)
+
+    def _sorted(self, value: Tensor) -> Tensor:
+        """The features in the order of their generation."""
+        return value if self.is_sorted else value.index_select(-1, self.generation)
+
+    def _restored(self, value: Tensor) -> Tensor:
+        return value if self.is_sorted else value.index_select(-1, self.restore)

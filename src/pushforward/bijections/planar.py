@@ -57,7 +57,7 @@ class Planar(Bijection):
     def fused(layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
         """One layer after the other; all that does not wait for z is computed for all of them at once."""
         u, w, b, wu = _constrained(*Parameters.stacked([layer.params for layer in layers]))
-        if is_traced() or z.dim() != 2:
+        if is_traced() or z.dim() != 2 or not len(z):
             x, t = _recursion(z, u, w, b)
         else:
             x, t = _Recursion.apply(z, u, w, b)  # type: ignore[no-untyped-call]

@@ -74,35 +74,32 @@ class _Sequential(torch.autograd.Function):
         offset = conditioner.context_features
         widths = [offset + features, *conditioner.hidden_features]
         seen = [z.new_empty(width, n) for width in widths]
-        before = [z.new_empty(width, n) for width in widths[1:]]
-        h = z.new_empty(features, outputs, n)
-        z_columns = z.mT.contiguous()
-        log_slopes = torch.empty_like(z_columns)
         if context is not None:
             seen[0][:offset] = context.mT
+        # Before anything is seen, each layer's answer is its bias.
+        *before, h_rows = [bias.unsqueeze(-1).repeat(1, n) for bias in parameters[1::2]]
+        h = h_rows.view(features, outputs, n)
+        z_columns = z.mT.contiguous()
+        log_slopes = torch.empty_like(z_columns)
 
         # All is cut once into the parts of each step: a slice costs as much as a small product.
         news = [*conditioner.news, [outputs] * features]
         known = [range(offset, offset + features), *conditioner.known]
+        answers = [part.split(sizes) for part, sizes in zip([*before, h_rows], news, strict=True)]
         weights = [weight.split(sizes) for weight, sizes in zip(parameters[::2], news, strict=True)]
-        biases = [bias.unsqueeze(-1).split(sizes) for bias, sizes in zip(parameters[1::2], news, strict=True)]
-        values = [part.split(sizes) for part, sizes in zip([*before, h.flatten(0, 1)], news, strict=True)]
         shown = [part.split(sizes) for part, sizes in zip(seen[1:], conditioner.news, strict=True)]
-
-        def answer(layer: int, i: int) -> Tensor:
-            k = known[layer][i]
-            a: Tensor = values[layer][i]
-            return torch.addmm(biases[layer][i], weights[layer][i][:, :k], seen[layer][:k], out=a)
-
+        act, top = conditioner.act.forward, len(before)
         steps = zip(z_columns, h.mT, seen[0][offset:], log_slopes, strict=True)
         for i, (z_i, h_i, x_i, log_slope_i) in enumerate(steps):
-            for layer, sizes in enumerate(conditioner.news):
-                if sizes[i]:
-                    a = answer(layer, i)
+            for layer in range(top):
+                if news[layer][i]:
+                    k, a = known[layer][i], answers[layer][i]
+                    a.addmm_(weights[layer][i][:, :k], seen[layer][:k])
                     if conditioner.residual and layer:
-                        a += values[layer - 1][i]
-                    shown[layer][i].copy_(conditioner.act(a))
-            answer(len(before), i)
+                        a += answers[layer - 1][i]
+                    shown[layer][i].copy_(act(a))
+            k = known[top][i]
+            answers[top][i].addmm_(weights[top][i][:, :k], seen[top][:k])
             x, log_slope = scalar_map(z_i, h_i)
             x_i.copy_(x)
             log_slope_i.copy_(log_slope)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class Objective(nn.Module, ABC):
 
     def initialize(self, *args: Tensor | None) -> None:
         """Set what starts from data, given the first batch."""
+
+    @property
+    def compiled_with(self) -> dict[str, Any] | None:
+        """The options of `Flow.compile`, if it was called and the loss may be compiled with its gradient."""
+        return self.flow.compiled_with if self.is_pure and isinstance(self.flow, Flow) else None
 
 
 class DensityObjective(Objective):

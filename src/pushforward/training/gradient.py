@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
-from pushforward.flow import Flow
 from pushforward.objectives import Objective
 
 
@@ -31,10 +30,10 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
         ...     loss = gradient(torch.ones(5, 2))
         ...     optimizer.step()
         >>> round(loss.item(), 2)
-        2.8
+        2.75
     """
-    options = objective.flow.compiled_with if isinstance(objective.flow, Flow) else None
-    if options is None or not objective.is_pure:
+    options = objective.compiled_with
+    if options is None:
         return eager_gradient_function(objective)
 
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
