@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.benchmarks.goals import Goal, counts, header, lines
 from pushforward.files import write_atomically
 from pushforward.flow import Flow
 from pushforward.tabular.columns import Kind
@@ -42,21 +42,6 @@ REPEATED, COMMON, DISTINCT = 0.05, 0.01, 20  # what makes a column a rounded one
 
 Figures = dict[str, float]
 Fit = Callable[[int, float], tuple[Figures, DensityResult | History]]  # of a seed and a budget of seconds
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure and what it should be: at most, or at least, the limit."""
-
-    name: str
-    limit: float
-    sense: Literal["<=", ">="] = "<="
-
-    def met(self, value: float) -> bool:
-        return value <= self.limit if self.sense == "<=" else value >= self.limit
-
-    def worst(self, values: Sequence[float]) -> float:
-        return max(values) if self.sense == "<=" else min(values)
 
 
 @dataclass(frozen=True)
@@ -112,16 +97,17 @@ def run(out: Path, *, seeds: int = 2, data: Path | None = None, only: str = "", 
     """
     out.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    lines = [f"{'data':18s} {'figure':15s} {'worst':>9s} {'median':>9s} {'asked':>10s}      seconds, winners"]
+    table = [header("data", "seconds, winners")]
     for row in rows(data):
         if only not in row.name:
             continue
         outcome = _measure(row, seeds, max_seconds)
         outcomes.append(outcome.__dict__)
-        lines += _lines(row, outcome)
+        note = f"{statistics.median(outcome.seconds):.0f}, {counts(outcome.winners)}"
+        table += lines(row.name, row.goals, outcome.values, note)
         with write_atomically(out / "density.json") as temporary:
             temporary.write_text(json.dumps(outcomes, indent=1) + "\n")
-    return "\n".join(lines)
+    return "\n".join(table)
 
 
 def read_table(folder: Path, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -225,15 +211,3 @@ def _measure(row: Row, seeds: int, max_seconds: float) -> Outcome:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         print(f"{row.name}, seed {seed}: {shown}; {result}", file=sys.stderr, flush=True)
     return outcome
-
-
-def _lines(row: Row, outcome: Outcome) -> Iterator[str]:
-    for k, goal in enumerate(row.goals):
-        values = outcome.values[goal.name]
-        worst = goal.worst(values)
-        winners = ", ".join(f"{outcome.winners.count(w)} {w}" for w in dict.fromkeys(outcome.winners))
-        note = f"{statistics.median(outcome.seconds):.0f}, {winners}" if k == 0 else ""
-        yield (
-            f"{row.name if k == 0 else '':18s} {goal.name:15s} {worst:9.4f} {statistics.median(values):9.4f} "
-            f"{goal.sense} {goal.limit:7.4g} {'met' if goal.met(worst) else 'NOT':>4s} {note}"
-        )

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 import pushforward as pf
+from pushforward.benchmarks.goals import Goal, counts, header, lines
 from pushforward.files import write_atomically
 from pushforward.inference import LogDensityFit
 from pushforward.targets import (
@@ -42,28 +42,20 @@ Measure = Callable[[Target, LogDensityFit, Tensor], float]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A figure and what it should be: at most, or at least, the limit."""
+class Figure:
+    """A goal and how its figure is measured."""
 
-    name: str
+    goal: Goal
     measure: Measure
-    limit: float
-    sense: Literal["<=", ">="] = "<="
-
-    def met(self, value: float) -> bool:
-        return value <= self.limit if self.sense == "<=" else value >= self.limit
-
-    def worst(self, values: Sequence[float]) -> float:
-        return max(values) if self.sense == "<=" else min(values)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A target and its goals."""
+    """A target and its figures."""
 
     name: str
     target: Callable[[], Target]
-    goals: Sequence[Goal]
+    figures: Sequence[Figure]
 
 
 @dataclass
@@ -77,16 +69,16 @@ class Outcome:
     evaluations: list[int] = field(default_factory=list)
 
 
-def gap(limit: float) -> Goal:
-    return Goal("gap", lambda target, fit, x: target.log_normalizer - fit.elbo, limit)
+def gap(limit: float) -> Figure:
+    return Figure(Goal("gap", limit), lambda target, fit, x: target.log_normalizer - fit.elbo)
 
 
-def delta(limit: float) -> Goal:
-    return Goal("delta", lambda target, fit, x: abs(fit.log_evidence - target.log_normalizer), limit)
+def delta(limit: float) -> Figure:
+    return Figure(Goal("delta", limit), lambda target, fit, x: abs(fit.log_evidence - target.log_normalizer))
 
 
-def ess(limit: float) -> Goal:
-    return Goal("ESS", lambda target, fit, x: fit.ess, limit, ">=")
+def ess(limit: float) -> Figure:
+    return Figure(Goal("ESS", limit, ">="), lambda target, fit, x: fit.ess)
 
 
 def shares(target: Target, x: Tensor) -> Tensor:
@@ -119,25 +111,27 @@ def rows(data: Path | None = None) -> Iterator[Row]:
     forty = 80 * torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 40
     nine = [[5.0 * i, 5.0 * j] for i in (-1, 0, 1) for j in (-1, 0, 1)]
     two = [[0.0] * 10, [10 / math.sqrt(10)] * 10]
-    well_mass = Goal("well mass", _well_masses, 0.02)
-    sign = Goal("sign balance", _sign_balance, 0.02)
+    well_mass = Figure(Goal("well mass", 0.02), _well_masses)
+    sign = Figure(Goal("sign balance", 0.02), _sign_balance)
     yield Row("normal, d = 50", CorrelatedNormal, [gap(0.01), ess(0.99)])
     yield Row("banana", Banana, [gap(0.01)])
-    yield Row("funnel", Funnel, [delta(0.005), ess(0.95), Goal("sd(x0), relative", _funnel_spread, 0.02)])
+    yield Row("funnel", Funnel, [delta(0.005), ess(0.95), Figure(Goal("sd(x0), relative", 0.02), _funnel_spread)])
     yield Row("U1", lambda: LobedRing(2.0, spread=0.6), [gap(0.02)])
     for which, limit in ((2, 0.02), (3, 0.03), (4, 0.03)):
         yield Row(f"U{which}", lambda which=which: Potential(which), [gap(limit)])  # type: ignore[misc]
     yield Row("ring", Ring, [gap(0.01)])
-    worst_weight = Goal("weights, relative", lambda t, fit, x: (shares(t, x) - 1).abs().max().item(), 0.1)
+    worst_weight = Figure(Goal("weights, relative", 0.1), lambda t, fit, x: (shares(t, x) - 1).abs().max().item())
     yield Row("nine", lambda: NormalMixture(nine, scale=0.5477), [delta(0.005), worst_weight])
-    modes = Goal("modes", lambda t, fit, x: float((shares(t, x) >= 0.5).sum()), 40, ">=")
+    modes = Figure(Goal("modes", 40, ">="), lambda t, fit, x: float((shares(t, x) >= 0.5).sum()))
     yield Row("forty", lambda: NormalMixture(forty), [modes, ess(0.9), delta(0.01)])
-    yield Row("two", lambda: NormalMixture(two, [0.7, 0.3]), [Goal("weights", _weight_error, 0.02), delta(0.02)])
+    yield Row(
+        "two", lambda: NormalMixture(two, [0.7, 0.3]), [Figure(Goal("weights", 0.02), _weight_error), delta(0.02)]
+    )
     yield Row("many-well, d = 32", ManyWell, [delta(0.03), well_mass, ess(0.7)])
     yield Row("phi4, kappa = 2", PhiFour, [delta(0.02), sign])
     yield Row("phi4, kappa = 4", lambda: PhiFour(16, 4.0, 4.0), [delta(0.02), sign])
     yield Row("eight schools", EightSchools, [gap(0.03), delta(0.01)])
-    khat = Goal("k-hat", lambda t, fit, x: fit.khat, 0.7)
+    khat = Figure(Goal("k-hat", 0.7), lambda t, fit, x: fit.khat)
     yield Row("Student t(3)", StudentTs, [khat, delta(0.02)])
     yield Row("breast cancer", LogisticRegression.breast_cancer, [gap(0.03)])
     if data is None or not all((data / name).exists() for name in DATA.values()):
@@ -159,42 +153,32 @@ def run(out: Path, *, seeds: int = 5, data: Path | None = None, only: str = "", 
     """
     out.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    lines = [f"{'target':18s} {'figure':18s} {'worst':>9s} {'median':>9s} {'asked':>10s}      seconds, verdicts"]
+    table = [header("target", "seconds, verdicts")]
     for row in rows(data):
         if only not in row.name:
             continue
         outcome = _measure(row, seeds, max_seconds)
         outcomes.append(outcome.__dict__)
-        lines += _table(row, outcome)
+        goals = [figure.goal for figure in row.figures]
+        note = f"{statistics.median(outcome.seconds):.0f}, {counts(outcome.verdicts)}"
+        table += lines(row.name, goals, outcome.values, note)
         with write_atomically(out / "inference.json") as temporary:
             temporary.write_text(json.dumps(outcomes, indent=1) + "\n")
-    return "\n".join(lines)
+    return "\n".join(table)
 
 
 def _measure(row: Row, seeds: int, max_seconds: float) -> Outcome:
     target = row.target()
-    outcome = Outcome(row.name, {goal.name: [] for goal in row.goals})
+    outcome = Outcome(row.name, {figure.goal.name: [] for figure in row.figures})
     for seed in range(seeds):
         fit = pf.fit_to_log_density(target.log_density, target.features, seed=seed, max_seconds=max_seconds)
         x = fit.sample(DRAWS, seed=seed)
         assert isinstance(x, Tensor)
-        for goal in row.goals:
-            outcome.values[goal.name].append(goal.measure(target, fit, x))
+        for figure in row.figures:
+            outcome.values[figure.goal.name].append(figure.measure(target, fit, x))
         outcome.verdicts.append(fit.verdict)
         outcome.seconds.append(fit.seconds)
         outcome.evaluations.append(fit.evaluations)
         figures = ", ".join(f"{name} {values[-1]:.4f}" for name, values in outcome.values.items())
         print(f"{row.name}, seed {seed}: {figures}; {fit.verdict}, {fit.seconds:.0f} s", file=sys.stderr, flush=True)
     return outcome
-
-
-def _table(row: Row, outcome: Outcome) -> Iterator[str]:
-    for k, goal in enumerate(row.goals):
-        values = outcome.values[goal.name]
-        worst = goal.worst(values)
-        verdicts = ", ".join(f"{outcome.verdicts.count(v)} {v}" for v in dict.fromkeys(outcome.verdicts))
-        note = f"{statistics.median(outcome.seconds):.0f}, {verdicts}" if k == 0 else ""
-        yield (
-            f"{row.name if k == 0 else '':18s} {goal.name:18s} {worst:9.4f} {statistics.median(values):9.4f} "
-            f"{goal.sense} {goal.limit:7.4g} {'met' if goal.met(worst) else 'NOT':>4s} {note}"
-        )
