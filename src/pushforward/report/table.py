@@ -191,6 +191,11 @@ def _training(fit: DataFit) -> Section:
             "What was fitted to the continuous coordinates, the best first, by its mean log-likelihood of rows that it "
             "had not seen, in nats of the standardised coordinates; the gap is how much likelier those are that it had."
         )
+    if any(c.name in history.runs for c in history.candidates):
+        text += (
+            " The curves of a flow are those of the first of its fits, in coordinates that are transformed further, so "
+            "that the losses differ by a constant."
+        )
     pictures = [
         Picture(training_curve(run.losses, run.validation or None, title=name), f"Training of the {name}: {run}.")
         for name, run in history.runs.items()

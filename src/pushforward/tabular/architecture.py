@@ -12,6 +12,7 @@ from pushforward.bijections import Bijection, Chain, Coupling, Elementwise, Mask
 from pushforward.flow import Flow
 from pushforward.mixture import FlowMixture
 from pushforward.tabular.row_model import RowModel, given_states
+from pushforward.transformers import InverseTransformer, Transformer
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,14 @@ def _flat(bijection: Bijection) -> tuple[Bijection, ...]:
 def _name(layer: Bijection) -> str:
     name = type(layer).__name__
     if isinstance(layer, Elementwise | Coupling | MaskedAutoregressive):
-        return f"{name} {type(layer.transformer).__name__}"
+        return f"{name} {_transformer_name(layer.transformer)}"
     return name
+
+
+def _transformer_name(transformer: Transformer) -> str:
+    if isinstance(transformer, InverseTransformer):
+        return f"{_transformer_name(transformer.transformer)}, inverse"
+    return type(transformer).__name__
 
 
 def _size(module: nn.Module) -> str:
