@@ -147,7 +147,7 @@ class DataFit:
             return Marginal(self.schema, self.schema.subset(names), self._completion(self._places(names), y, ()), y)
 
     def impute(self, data: Any, context: Any = None, *, seed: int = 0) -> Any:
-        """The table with its missing entries drawn from the model, given all else in their row.
+        """The table with its missing entries drawn from the model, given all else in their row, which stays as it is.
 
         Whether an entry is missing is taken to tell nothing about it beyond what the rest of the row tells.
 
@@ -180,7 +180,7 @@ class DataFit:
                 forbidden = self._missing_states(names)
                 contexts = None if y is None else y[place]
                 c[place], u[place] = self._complete(c[place], u[place], contexts, given, forbidden)
-        return self.schema.decode(c, u)
+        return self.schema.decode(c, u, observed=columns)
 
     def save(self, path: str | Path) -> None:
         """Write the model, the kinds of the columns and the figures to one file, for `DataFit.load`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pushforward.tabular.columns import Column, Kind, Name, infer_kind, kind_from_json, parse_kind
-from pushforward.tabular.sources import Source, read_columns, source_from_json
+from pushforward.tabular.sources import Columns, Source, read_columns, source_from_json
 from pushforward.tabular.table import TableError, check_names
 
 
@@ -153,7 +153,7 @@ class Schema:
             log_jacobian > -torch.inf,
         )
 
-    def decode(self, discrete: Tensor, continuous: Tensor) -> Any:
+    def decode(self, discrete: Tensor, continuous: Tensor, *, observed: Columns | None = None) -> Any:
         """The rows that have these coordinates, as a table of the form, dtypes and categories that the kinds came from.
 
         Every decoded row is in the support. Rounded numbers are those of the grid.
@@ -161,6 +161,7 @@ class Schema:
         Args:
             discrete: `(n, len(levels))`, whole numbers.
             continuous: `(n, features)`, finite.
+            observed: the rows' own columns, whose numbers are kept to the last digit where they are not missing.
 
         Raises:
             ValueError: for other shapes, states that do not exist, or coordinates that are not finite (which row).
@@ -173,6 +174,8 @@ class Schema:
         columns: dict[Name, Column] = {}
         for name, kind in self.kinds.items():
             columns[name] = kind.decode(name, states.get(name, nothing), coordinates.get(name))
+            if observed is not None:
+                columns[name] = columns[name].updated(observed[name])
         return self.source.write(columns)
 
     def subset(self, names: Collection[Name]) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -97,6 +97,13 @@ class Column:
         if self.values.dtype.kind in "iu":
             self.refuse(np.abs(values) >= WHOLE_BELOW, "expected a whole number below 2^53")
         return values
+
+    def updated(self, other: Column) -> Column:
+        """The column with the numbers of another where that has any; levels stay as they are."""
+        if self.levels is not None or other.levels is not None:
+            return self
+        values = np.where(other.missing, self.values, other.values)
+        return replace(self, values=values, missing=self.missing & other.missing)
 
     def distinct(self) -> tuple[list[Scalar], NDArray[np.int64]]:
         """The different entries, in increasing order or that of the levels, and how often each occurs."""
