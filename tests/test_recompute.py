@@ -84,8 +84,10 @@ def test_random_layers_draw_the_same_again() -> None:
     for memory in ("full", *MODES):
         chain = Chain(noisy, pf.LU(3).double(), noisy, memory=memory)  # type: ignore[arg-type]
         torch.manual_seed(1)
-        grads.append(torch.autograd.grad(_loss(chain(x)), list(noisy.parameters())))
-    for found in grads[1:2]:
+        loss = _loss(chain(x))
+        grads.append(torch.autograd.grad(loss, list(noisy.parameters()), retain_graph=True))
+        grads.append(torch.autograd.grad(loss, list(noisy.parameters()), create_graph=True))
+    for found in grads[1:]:
         for one, other in zip(found, grads[0], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 

@@ -121,8 +121,9 @@ class _Recomputed(torch.autograd.Function):
             z, *saved = [part.view_as(part) for part in (z, *saved[: ends[-1]])]
             context = None if context is None else context.view_as(context)
             x, total = z, None
-            for step, (a, b) in zip(ctx.steps, itertools.pairwise(ends), strict=True):
-                x, log_det = step.with_parameters(x, context, saved[a:b])
+            for step, state, (a, b) in zip(ctx.steps, ctx.random_states[:-1], itertools.pairwise(ends), strict=True):
+                with _from_random_state(state, x):
+                    x, log_det = step.with_parameters(x, context, saved[a:b])
                 total = log_det if total is None else total + log_det
             assert total is not None
             return None, None, *pull_back((x, total), (grad_x, grad_log_det), (z, context, *saved), create_graph=True)
@@ -130,7 +131,11 @@ class _Recomputed(torch.autograd.Function):
         grads: list[Tensor | None] = []
         for k, step in reversed(list(enumerate(ctx.steps))):
             parameters = saved[ends[k] : ends[k + 1]]
-            x = kept[k // ctx.stride] if k % ctx.stride == 0 else step.undo(x, context, parameters)
+            if k % ctx.stride == 0:
+                x = kept[k // ctx.stride]
+            else:
+                with _from_random_state(ctx.random_states[k], x):
+                    x = step.undo(x, context, parameters)
             inputs = [x.detach().requires_grad_(), *(_like(part) for part in (context, *parameters))]
             with torch.enable_grad(), _from_random_state(ctx.random_states[k], x):
                 outputs = step.with_parameters(inputs[0], inputs[1], inputs[2:])
