@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -62,7 +63,7 @@ class Chain(Bijection):
         self.cheap = _cheap([layer.cheap for layer in layers])
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.memory == "full":
+        if self.memory == "full" and not torch.compiler.is_compiling():  # which fuses by itself
             return compose(_fused_steps(self._bijections(), self.excess), z, context)
         return self._compose("forward", self._bijections(), self.excess, z, context)
 

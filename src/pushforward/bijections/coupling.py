@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pushforward.bijections.base import Bijection
@@ -82,9 +83,8 @@ class Coupling(Bijection):
             )
             conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
         self.conditioner = conditioner
-        # Contiguous parts are views; any other mask is gathered and put back by index.
-        self.cut = sum(1 for _ in itertools.takewhile(lambda m: m == self.mask[0], self.mask))
-        self.contiguous = self.cut == len(passed if self.mask[0] else moved)
+        # Parts that are slices are views; those of any other mask are gathered and put back by index.
+        self.slices = _slices(self.mask)
         self.num_params = len(moved) * transformer.num_params
         self.params_shape = (len(moved), transformer.num_params)
         self.register_buffer("passed", torch.tensor(passed, dtype=torch.long), persistent=False)
@@ -112,14 +112,32 @@ class Coupling(Bijection):
         return h.view(*h.shape[:-1], *self.params_shape)
 
     def _split(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.contiguous:
+        if self.slices is None:
             return value.index_select(-1, self.passed), value.index_select(-1, self.moved)
-        first, last = value[..., : self.cut], value[..., self.cut :]
-        return (first, last) if self.mask[0] else (last, first)
+        passed, moved = self.slices
+        return value[..., passed], value[..., moved]
 
     def _join(self, passed: Tensor, moved: Tensor) -> Tensor:
         if passed.shape[:-1] != moved.shape[:-1]:
             passed = passed.expand(*moved.shape[:-1], passed.shape[-1])
-        parts = [passed, moved] if self.mask[0] or not self.contiguous else [moved, passed]
-        value = torch.cat(parts, dim=-1)
-        return value if self.contiguous else value.index_select(-1, self.restore)
+        if self.slices is None:
+            return torch.cat([passed, moved], dim=-1).index_select(-1, self.restore)
+        first, second = (passed, moved) if self.mask[0] else (moved, passed)
+        if self.slices[0].step is None:
+            return torch.cat([first, second], dim=-1)
+        if len(self.mask) % 2 == 0:
+            return torch.stack([first, second], dim=-1).flatten(-2)
+        return torch.stack([first, F.pad(second, (0, 1))], dim=-1).flatten(-2)[..., :-1]
+
+
+def _slices(mask: tuple[bool, ...]) -> tuple[slice, slice] | None:
+    """What passes and what moves, if that is a part before and a part after, or every other feature."""
+    n = len(mask)
+    first = sum(1 for _ in itertools.takewhile(lambda m: m == mask[0], mask))
+    if first == mask.count(mask[0]):
+        parts = slice(0, first), slice(first, n)
+    elif all(m == mask[i % 2] for i, m in enumerate(mask)):
+        parts = slice(0, n, 2), slice(1, n, 2)
+    else:
+        return None
+    return parts if mask[0] else parts[::-1]
