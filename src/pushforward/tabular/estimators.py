@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 try:
     from sklearn.base import BaseEstimator, DensityMixin, OutlierMixin, RegressorMixin
-    from sklearn.utils import check_random_state
+    from sklearn.utils import _safe_indexing, check_random_state
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
@@ -22,6 +22,7 @@ from pushforward.tabular.columns import Kind
 from pushforward.tabular.data_fit import DataFit
 from pushforward.tabular.engine import Quality
 from pushforward.tabular.fit_to_data import fit_to_data
+from pushforward.tabular.row_model import context_vector
 from pushforward.tabular.table import FEWEST_ROWS_TO_FIT
 
 Floats = NDArray[np.float64]
@@ -189,7 +190,13 @@ class ConditionalFlowDensity(RegressorMixin, _FlowEstimator):  # type: ignore[mi
         return self.fit_.log_prob(np.asarray(y), self._checked(X, first=False)).numpy()
 
     def _draws(self, X: Any) -> Any:
-        return self.sample(X, PREDICT_DRAWS, random_state=0)
+        """Draws of y for each row of X, `(PREDICT_DRAWS, n, [outputs])`, whatever the order of the rows."""
+        check_is_fitted(self)
+        X = self._checked(X, first=False)
+        assert self.fit_.context_schema is not None
+        order = np.lexsort(context_vector(self.fit_.context_schema, X).numpy().T)
+        drawn = self.sample(_safe_indexing(X, order), PREDICT_DRAWS, random_state=0)
+        return drawn[:, np.argsort(order)]
 
 
 class FlowAnomalyDetector(OutlierMixin, _FlowEstimator):  # type: ignore[misc]
