@@ -30,20 +30,20 @@ class Bijection(nn.Module, ABC):
     overrides `chart`. If x or z is confined to a part of the space, it overrides `codomain` or `domain`, and answers a
     log-determinant of -inf outside.
 
-    A class whose layers are faster together than one by one overrides `fused`, which `Chain` calls instead of `forward`
-    for several of them in a row that take no context.
-
     Attributes:
         event_shape: shape of one z, or `None` if any shape with at least `event_dim` dimensions will do.
         event_dim: number of trailing dimensions that make one z; `log_det` has the others.
         context_features: size of the context, 0 for none.
         cheap: the direction or directions that cost one evaluation in closed form.
+        fused: a static method, if there is one, that gives x and the log-determinant of several layers of the class,
+            first to last; `Chain` calls it for those in a row that take no context.
     """
 
     event_shape: tuple[int, ...] | None = None
     event_dim: int = 1
     context_features: int = 0
     cheap: Cheap = "both"
+    fused: Callable[[Sequence[Any], Tensor], tuple[Tensor, Tensor]] | None = None
 
     features: int
     hidden_features: tuple[int, ...]
@@ -69,11 +69,6 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z = f^-1(x | context) and log |det df^-1/dx|; shapes as in `forward`."""
-
-    @staticmethod
-    def fused(layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
-        """x and the log-determinant of all these layers, first to last."""
-        raise NotImplementedError
 
     @property
     def data_shape(self) -> tuple[int, ...] | None:

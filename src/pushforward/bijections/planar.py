@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pushforward.bijections.base import Bijection
 from pushforward.nn import Parameters
-from pushforward.numerics import is_traced, positive, pull_back, solve_increasing
+from pushforward.numerics import is_traced, positive, pull_back_with_graph, solve_increasing
 
 
 class Planar(Bijection):
@@ -94,9 +94,7 @@ class _Recursion(torch.autograd.Function):
     def backward(ctx: Any, grad_x: Tensor | None, grad_tanhs: Tensor | None) -> tuple[Tensor | None, ...]:
         z, u, w, b, states, tanhs = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            # Views, as z may depend on the very parameters: only what they do to this map counts.
-            inputs = [part.view_as(part) for part in (z, u, w, b)]
-            return tuple(pull_back(_recursion(*inputs), (grad_x, grad_tanhs), inputs, create_graph=True))
+            return tuple(pull_back_with_graph(_recursion, (z, u, w, b), (grad_x, grad_tanhs)))
         pulls = torch.empty_like(states)  # by the states
         slopes = torch.empty_like(tanhs)  # by what goes into the tanhs
         pulls[-1] = 0 if grad_x is None else grad_x

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pushforward.bijections.base import Bijection
-from pushforward.numerics import is_traced, pull_back, sum_rightmost
+from pushforward.numerics import is_traced, pull_back, pull_back_with_graph, sum_rightmost
 
 Direction = Literal["forward", "inverse"]
 
@@ -117,16 +118,9 @@ class _Recomputed(torch.autograd.Function):
         ends = [0, *itertools.accumulate(_count(step) for step in ctx.steps)]
         kept = [z, *saved[ends[-1] :]]
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            # Views, as z may depend on the very parameters: only what they do to these maps counts.
-            z, *saved = [part.view_as(part) for part in (z, *saved[: ends[-1]])]
-            context = None if context is None else context.view_as(context)
-            x, total = z, None
-            for step, state, (a, b) in zip(ctx.steps, ctx.random_states[:-1], itertools.pairwise(ends), strict=True):
-                with _from_random_state(state, x):
-                    x, log_det = step.with_parameters(x, context, saved[a:b])
-                total = log_det if total is None else total + log_det
-            assert total is not None
-            return None, None, *pull_back((x, total), (grad_x, grad_log_det), (z, context, *saved), create_graph=True)
+            again = partial(_compose_again, ctx.steps, ctx.random_states, ends)
+            whole = (z, context, *saved[: ends[-1]])
+            return None, None, *pull_back_with_graph(again, whole, (grad_x, grad_log_det))
         grad_context: Tensor | None = None
         grads: list[Tensor | None] = []
         for k, step in reversed(list(enumerate(ctx.steps))):
@@ -144,6 +138,23 @@ class _Recomputed(torch.autograd.Function):
             if more is not None:
                 grad_context = more if grad_context is None else grad_context + more
         return None, None, grad_x, grad_context, *grads
+
+
+def _compose_again(
+    steps: Sequence[Step],
+    random_states: Sequence[Tensor],
+    ends: Sequence[int],
+    value: Tensor,
+    context: Tensor | None,
+    *parameters: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`compose` with given parameters, of which step k has those from ends[k] to ends[k + 1], and the same draws."""
+    log_dets = []
+    for step, state, (a, b) in zip(steps, random_states[:-1], itertools.pairwise(ends), strict=True):
+        with _from_random_state(state, value):
+            value, log_det = step.with_parameters(value, context, parameters[a:b])
+        log_dets.append(log_det)
+    return value, sum(log_dets[1:], log_dets[0])
 
 
 def _count(step: Step) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pushforward.nn.masked import MaskedMLP
-from pushforward.numerics import is_traced, pull_back
+from pushforward.numerics import is_traced, pull_back_with_graph
 
 ScalarMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -115,7 +115,11 @@ class _Sequential(torch.autograd.Function):
         parameters, saved = saved[: 2 * depth], saved[2 * depth :]
         seen, before, h = saved[:depth], saved[depth:-1], saved[-1]
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            grads = _differentiable_gradients(ctx, (grad_x, grad_log_slopes), z, context, parameters)
+            grads = pull_back_with_graph(
+                lambda z, context, *own: _stepwise(ctx.conditioner, ctx.scalar_map, z, context, own),
+                (z, context, *parameters),
+                (grad_x, grad_log_slopes),
+            )
         else:
             grads = _transposed(ctx, grad_x, grad_log_slopes, z, parameters[::2], seen, before, h)
         return None, None, *grads
@@ -191,14 +195,3 @@ def _slopes(act: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
         value = act(a)
     (slope,) = torch.autograd.grad(value, a, torch.ones_like(value))
     return slope
-
-
-def _differentiable_gradients(
-    ctx: Any, cotangents: Sequence[Tensor | None], z: Tensor, context: Tensor | None, parameters: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """The same, with a graph of their own."""
-    # Views, as z may depend on the very parameters: only what they do to this map counts.
-    z, *parameters = [part.view_as(part) for part in (z, *parameters)]
-    context = None if context is None else context.view_as(context)
-    outputs = _stepwise(ctx.conditioner, ctx.scalar_map, z, context, parameters)
-    return pull_back(outputs, cotangents, [z, context, *parameters], create_graph=True)

@@ -1,6 +1,6 @@
 """Numerical methods that the layers share."""
 
-from pushforward.numerics.autograd import is_traced, pull_back
+from pushforward.numerics.autograd import is_traced, pull_back, pull_back_with_graph
 from pushforward.numerics.elementary import expm1_ratio, log1p_ratio, positive
 from pushforward.numerics.linear import (
     cayley,
@@ -53,6 +53,7 @@ __all__ = [
     "positive",
     "probe",
     "pull_back",
+    "pull_back_with_graph",
     "reflections",
     "rotation_exponential",
     "solve_increasing",

@@ -1,6 +1,6 @@
 """What functions with a gradient of their own share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,3 +28,12 @@ def pull_back(
     values, grads = zip(*pulled, strict=True)
     found = iter(torch.autograd.grad(values, wanted, grads, create_graph=create_graph, allow_unused=True))
     return [next(found) if part is not None and part.requires_grad else None for part in inputs]
+
+
+def pull_back_with_graph(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], cotangents: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradient of a function of these inputs, with a graph of its own, for derivatives of higher order."""
+    # Views, as one input may depend on another: only what each does to this function counts.
+    views = [None if part is None else part.view_as(part) for part in inputs]
+    return pull_back(function(*views), cotangents, views, create_graph=True)
