@@ -54,7 +54,15 @@ def _check(case: Case, derivatives: bool, compiles: bool) -> None:
         check_bijection(layer, name=case.name, derivatives=derivatives, **options)
 
 
-@pytest.mark.parametrize("case", FAST := [c for c in ALL if not c.slow], ids=_ids(FAST))
+def _has_kernel(case: Case) -> bool:
+    parts = [part for part in case.build().modules() if isinstance(part, pf.Transformer)]
+    return any(part.kernel(inverse) is not None for part in parts for inverse in (False, True))
+
+
+FAST = [pytest.param(c, marks=[pytest.mark.kernel] if _has_kernel(c) else [], id=c.name) for c in ALL if not c.slow]
+
+
+@pytest.mark.parametrize("case", FAST)
 def test_every_property(case: Case) -> None:
     """Of the variants of a class but one, all but derivatives and compilation."""
     _check(case, derivatives=case.name in THOROUGH, compiles=case.name in COMPILED)

@@ -14,9 +14,10 @@ from pushforward import _api
 SOURCE = Path(pf.__file__).parent
 
 # Who may import whom, from the inside out: a package, and those that it may import besides itself.
-INNER = ["numerics"]
+INNER = ["_native", "numerics"]
 LAYERS: dict[str, list[str]] = {
     "numerics": [],
+    "_native": ["numerics"],
     "files": [],
     "transformers": INNER,
     "nn": INNER,

@@ -10,6 +10,7 @@ from torch.func import functional_call
 import pushforward as pf
 from pushforward.transformers import Transformer
 
+pytestmark = pytest.mark.kernel
 F64 = torch.float64
 TRANSFORMERS = {"affine": pf.Affine(), "spline": pf.RationalQuadratic(4), "sigmoidal": pf.DeepSigmoidal(3)}
 NETWORKS = list(itertools.product(TRANSFORMERS, [False, True], [0, 2], [nn.SiLU, nn.ReLU, nn.PReLU]))

@@ -1,5 +1,6 @@
 """What `import pushforward as pf` offers, in one list."""
 
+from pushforward._native import NativeStatus, native_status
 from pushforward.bases import (
     Base,
     DiagonalNormal,
@@ -214,6 +215,7 @@ __all__ = [
     "MaximumLikelihood",
     "Moebius",
     "MultiScale",
+    "NativeStatus",
     "NumericalTransformer",
     "Objective",
     "Ordered",
@@ -277,6 +279,7 @@ __all__ = [
     "load_info",
     "maf",
     "naf",
+    "native_status",
     "ncsf",
     "nice",
     "nsf",

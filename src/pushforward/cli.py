@@ -231,11 +231,13 @@ def report(
 @app.command
 def inspect(model: Model, /) -> None:
     """Print the columns, their kinds, the architecture and how it was trained."""
+    from pushforward import native_status
     from pushforward.tabular.architecture import describe
 
     fitted = _load(model)
     given = "" if fitted.context_schema is None else f"given:\n{fitted.context_schema}\n\n"
     print(f"{fitted.schema}\n\n{given}{describe(fitted.model)}\n\n{fitted.history}\n\n{fitted.judgement}")
+    print(f"\ncompiled kernels: {native_status()}")
 
 
 @app.command

@@ -1,13 +1,14 @@
 """Autoregressive layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pushforward._native import ACTIVATIONS, KernelNetwork, autoregressive_layer, kernels_for
 from pushforward.bijections.base import Bijection
 from pushforward.nn import MaskedMLP, sequential_map
-from pushforward.numerics import broadcast_batch
+from pushforward.numerics import broadcast_batch, is_traced
 from pushforward.transformers import Transformer
 
 
@@ -72,21 +73,47 @@ class MaskedAutoregressive(Bijection):
             residual=residual,
         )
         self.conditioner.start_at_(transformer.identity_params().repeat(features))
+        self.shapes: dict[int, KernelNetwork] = {}
         self.is_sorted = self.order == tuple(range(features))
         self.register_buffer("generation", torch.tensor(self.order), persistent=False)
         self.register_buffer("restore", torch.tensor(self.order).argsort(), persistent=False)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, context = broadcast_batch(z, context)
-        x_sorted, log_slope = sequential_map(self.conditioner, self.transformer, self._sorted(z), context)
-        return self._restored(x_sorted), log_slope.sum(-1)
+        return self._by_kernel(self._sequential, z, context) or self._sequential(z, context)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, context = broadcast_batch(x, context)
+        return self._by_kernel(self._parallel, x, context) or self._parallel(x, context)
+
+    def _sequential(self, z: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
+        """From z to x; by torch's operations, as `_parallel`, and from other weights and biases if they are given."""
+        parameters = self.conditioner.masked_parameters(own or None)
+        x_sorted, log_slope = sequential_map(self.conditioner, self.transformer, self._sorted(z), context, parameters)
+        return self._restored(x_sorted), log_slope.sum(-1)
+
+    def _parallel(self, x: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
         x_sorted = self._sorted(x)
-        h = self.conditioner(x_sorted, context)
+        h = self.conditioner(x_sorted, context, self.conditioner.masked_parameters(own or None))
         z_sorted, log_slope = self.transformer.inverse(x_sorted, h)
         return self._restored(z_sorted), log_slope.sum(-1)
+
+    def _by_kernel(
+        self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
+        if is_traced() or not value.numel() or self.conditioner._forward_hooks or self.conditioner._forward_pre_hooks:
+            return None
+        sequential = formula == self._sequential
+        kernel = self.transformer.kernel(not sequential)
+        activation = ACTIVATIONS.get(type(self.conditioner.act))
+        own = self.conditioner.weights_and_biases()
+        library = kernels_for(value, context, *own)
+        if library is None or kernel is None or activation is None:
+            return None
+        shape = self._shape_for_kernels(activation)
+        masks = self.conditioner.masks()
+        return autoregressive_layer(library, kernel, shape, formula, sequential, value, context, own, masks)
 
     def _sorted(self, value: Tensor) -> Tensor:
         """The features in the order of their generation."""
@@ -94,3 +121,17 @@ class MaskedAutoregressive(Bijection):
 
     def _restored(self, value: Tensor) -> Tensor:
         return value if self.is_sorted else value.index_select(-1, self.restore)
+
+    def _shape_for_kernels(self, activation: int) -> KernelNetwork:
+        if activation not in self.shapes:
+            network = self.conditioner
+            self.shapes[activation] = KernelNetwork(
+                self.context_features,
+                activation,
+                self.residual,
+                self.transformer.num_params,
+                self.order,
+                network.hidden_features,
+                network.known,
+            )
+        return self.shapes[activation]

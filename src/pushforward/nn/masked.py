@@ -87,14 +87,14 @@ class MaskedMLP(nn.Module):
         # news[l][i]: how many of them see just i.
         self.news = [[b - a for a, b in itertools.pairwise([0, *known])] for known in self.known]
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """The parameters, `(*batch, features, out_features)`, of `x`, `(*batch, features)`, and `context`.
 
         With `in_sizes`, x is `(*batch, sum(in_sizes))`; with several `out_features`, the parameters are
-        `(*batch, sum(out_features))`.
+        `(*batch, sum(out_features))`. `parameters` are taken in place of `masked_parameters()`.
         """
         seen = x if context is None else torch.cat([context, x], dim=-1)
-        parameters = self.masked_parameters()
+        parameters = self.masked_parameters() if parameters is None else parameters
         a: Tensor | None = None
         for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
             a = self._hidden(seen, weight, bias, a)
@@ -157,8 +157,17 @@ class MaskedMLP(nn.Module):
         a = F.linear(seen, weight, bias)
         return a + before if self.residual and before is not None else a
 
-    def masked_parameters(self) -> list[Tensor]:
-        """Of each layer the weight, zero where it must not see, and the bias."""
+    def weights_and_biases(self) -> list[Tensor]:
+        """Of each layer the weight, in which what the mask takes out is still there, and the bias."""
         layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        masked = [(layer.weight * self.get_buffer(f"mask_{i}"), layer.bias) for i, layer in enumerate(layers)]
-        return list(itertools.chain(*masked))
+        return list(itertools.chain(*[(layer.weight, layer.bias) for layer in layers]))
+
+    def masks(self) -> list[Tensor]:
+        """Of each layer's weight: 1 where it may see, else 0."""
+        return [self.get_buffer(f"mask_{i}") for i in range(len(self.layers))]
+
+    def masked_parameters(self, weights_and_biases: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Of each layer the weight, zero where it must not see, and the bias."""
+        each = self.weights_and_biases() if weights_and_biases is None else weights_and_biases
+        masked = [weight * mask for weight, mask in zip(each[::2], self.masks(), strict=True)]
+        return list(itertools.chain(*zip(masked, each[1::2], strict=True)))

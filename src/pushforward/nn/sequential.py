@@ -15,7 +15,11 @@ ScalarMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def sequential_map(
-    conditioner: MaskedMLP, scalar_map: ScalarMap, z: Tensor, context: Tensor | None
+    conditioner: MaskedMLP,
+    scalar_map: ScalarMap,
+    z: Tensor,
+    context: Tensor | None,
+    parameters: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """x_i = tau(z_i; h_i(x_<i, context)), one feature after the other, each hidden unit once.
 
@@ -27,15 +31,16 @@ def sequential_map(
         scalar_map: from a value and its parameters to tau and its log-slope, elementwise and without state.
         z: shape `(*batch, features)`.
         context: shape `(*batch, context_features)`.
+        parameters: in place of `conditioner.masked_parameters()`.
 
     Returns:
         x and the log-slopes, `(*batch, features)` each.
     """
+    parameters = conditioner.masked_parameters() if parameters is None else parameters
     if is_traced() or any(True for _ in conditioner.act.parameters()):
-        return _stepwise(conditioner, scalar_map, z, context, conditioner.masked_parameters())
+        return _stepwise(conditioner, scalar_map, z, context, parameters)
     rows = z.reshape(-1, z.shape[-1])
     context_rows = None if context is None else context.reshape(-1, context.shape[-1])
-    parameters = conditioner.masked_parameters()
     x, log_slopes = _Sequential.apply(conditioner, scalar_map, rows, context_rows, *parameters)  # type: ignore[no-untyped-call]
     return x.view(z.shape), log_slopes.view(z.shape)
 

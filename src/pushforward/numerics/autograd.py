@@ -8,9 +8,15 @@ from torch.autograd import forward_ad
 
 
 def is_traced() -> bool:
-    """Whether a compiler, a function transform or a forward-mode derivative has to see every single operation."""
-    transformed = torch._C._functorch.maybe_current_level() is not None
-    return torch.compiler.is_compiling() or transformed or forward_ad._current_level >= 0
+    """Whether a compiler, a function transform, a forward-mode derivative, a dispatch mode or `torch.jit.trace` has to
+    see every single operation."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._is_tracing()
+    )
 
 
 def pull_back(

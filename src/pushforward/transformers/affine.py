@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pushforward._native import KernelMap, affine_kernel, with_kernel
 from pushforward.transformers.base import Transformer
 
 
@@ -51,12 +52,17 @@ class Affine(Transformer):
             raise ValueError(f"Affine: expected log_scale_bound > 0, got {log_scale_bound}")
         self.log_scale_bound = log_scale_bound
 
+    def kernel(self, inverse: bool) -> KernelMap | None:
+        return affine_kernel(self.log_scale_bound, inverse) if type(self) is Affine else None
+
+    @with_kernel
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         r, t = h.unbind(-1)
         s = soft_clamp(r, self.log_scale_bound)
         x = torch.addcmul(t, z, s.exp())
         return x, _like(s, x)
 
+    @with_kernel
     def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         r, t = h.unbind(-1)
         minus_s = -soft_clamp(r, self.log_scale_bound)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pushforward._native import KernelMap
 from pushforward.numerics import solve_increasing
 
 Cheap = Literal["both", "forward", "inverse"]
@@ -49,6 +50,10 @@ class Transformer(nn.Module, ABC):
         """The h, shape `(num_params,)`, at which the map is the identity, or nearest to it."""
         return torch.zeros(self.num_params)
 
+    def kernel(self, inverse: bool) -> KernelMap | None:
+        """What the compiled kernels are told, to evaluate this map or its inverse; `None` if they do not know it."""
+        return None
+
     def params_for(self, z: Tensor) -> Tensor | None:
         """The h, `(features, num_params)`, at which `forward` makes the columns of z, `(n, features)`, about standard
         normal; `None` if there is no quick one."""
@@ -87,6 +92,9 @@ class InverseTransformer(Transformer):
 
     def identity_params(self) -> Tensor:
         return self.transformer.identity_params()
+
+    def kernel(self, inverse: bool) -> KernelMap | None:
+        return self.transformer.kernel(not inverse)
 
     @property
     def inv(self) -> Transformer:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pushforward._native import KernelMap, spline_kernel, with_kernel
 from pushforward.transformers.base import Transformer
 from pushforward.transformers.bins import accumulator, check_bins, find_bin, place_knots, positive
 
@@ -68,6 +69,12 @@ class RationalQuadratic(Transformer):
         self.num_params = 2 * bins + slopes[tails]
         self.register_buffer("accumulate", accumulator(bins), persistent=False)
 
+    def kernel(self, inverse: bool) -> KernelMap | None:
+        if type(self) is not RationalQuadratic:
+            return None
+        return spline_kernel(self.bins, self.bound, self.tails, self.min_bin, self.min_slope, inverse)
+
+    @with_kernel
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         inside, z_safe, (z0, w, x0, v, d0, d1) = self._bin(z, h, heights=False)
         s = v / w
@@ -77,6 +84,7 @@ class RationalQuadratic(Transformer):
         x = x0 + v * (s * xi.square() + d0 * product) / denominator
         return self._with_tails(inside, z, h, x, self._log_slope(s, d0, d1, xi, denominator), 1)
 
+    @with_kernel
     def inverse(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         inside, x_safe, (z0, w, x0, v, d0, d1) = self._bin(x, h, heights=True)
         s = v / w
@@ -85,7 +93,7 @@ class RationalQuadratic(Transformer):
         b = d0 - u * (d0 + d1 - 2 * s)
         c = -s * u
         discriminant = (b.square() - 4 * a * c).clamp_min(torch.finfo(x.dtype).tiny)
-        xi = 2 * c / (-b - discriminant.sqrt())
+        xi = (2 * c / (-b - discriminant.sqrt())).clamp(0, 1)
         denominator = s + (d0 + d1 - 2 * s) * xi * (1 - xi)
         return self._with_tails(inside, x, h, z0 + w * xi, -self._log_slope(s, d0, d1, xi, denominator), -1)
 

@@ -1,0 +1,59 @@
+// The kernels behind a plain C interface; one library of them is built for each instruction set.
+#include "autoregressive.h"
+#include "elementwise.h"
+
+namespace {
+
+// Calls work with the map's class, for which the compiler then makes code of its own.
+template <class T, class Work> int32_t with_map(const pushforward_map &map, const Work &work) {
+  switch (map.kind) {
+    case 0: work(Affine<T>(map)); return 0;
+    case 1: work(RationalQuadratic<T>(map)); return 0;
+    default: return 1;
+  }
+}
+
+constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth a thread, by kind of map
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT int32_t pushforward_abi() { return 1; }
+
+#define DEFINE(T, SUFFIX)                                                                                              \
+  EXPORT int32_t pushforward_tile_rows_##SUFFIX() { return tile_rows<T>; }                                            \
+  EXPORT int32_t pushforward_map_##SUFFIX(const pushforward_map *map, int64_t n, const T *value, const T *h, T *out,  \
+                                          T *log_slope, int64_t threads) {                                            \
+    return with_map<T>(*map, [=](const auto &own) {                                                                   \
+      elementwise<T>(own, n, value, h, out, log_slope, elementwise_grain[map->kind], threads);                        \
+    });                                                                                                                \
+  }                                                                                                                    \
+  EXPORT int32_t pushforward_map_pull_##SUFFIX(                                                                       \
+      const pushforward_map *map, int64_t n, const T *value, const T *h, const T *out, const T *log_slope,            \
+      const T *by_out, const T *by_log_slope, T *by_value, T *by_h, int64_t threads) {                                \
+    return with_map<T>(*map, [=](const auto &own) {                                                                   \
+      elementwise_pull<T>(own, n, value, h, out, log_slope, by_out, by_log_slope, by_value, by_h,                     \
+                          elementwise_grain[map->kind], threads);                                                     \
+    });                                                                                                                \
+  }                                                                                                                    \
+  EXPORT int32_t pushforward_autoregressive_##SUFFIX(                                                                 \
+      const pushforward_map *map, const pushforward_network *network, int32_t sequential, const T *const *weights,    \
+      const T *const *biases, int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved,              \
+      int64_t threads) {                                                                                               \
+    return with_map<T>(*map, [=](const auto &own) {                                                                   \
+      autoregressive<T>(own, *network, sequential, weights, biases, n, value, context, out, log_det, saved, threads); \
+    });                                                                                                                \
+  }                                                                                                                    \
+  EXPORT int32_t pushforward_autoregressive_pull_##SUFFIX(                                                            \
+      const pushforward_map *map, const pushforward_network *network, int32_t sequential, const T *const *weights,    \
+      int64_t n, const T *value, const T *out, const T *saved, const T *by_out, const T *by_log_det, T *by_value,     \
+      T *by_units, int64_t threads) {                                                                                  \
+    return with_map<T>(*map, [=](const auto &own) {                                                                   \
+      autoregressive_pull<T>(own, *network, sequential, weights, n, value, out, saved, by_out, by_log_det, by_value,  \
+                             by_units, threads);                                                                       \
+    });                                                                                                                \
+  }
+
+DEFINE(float, f32)
+DEFINE(double, f64)

@@ -1,0 +1,435 @@
+"""Compiled kernels against torch's operations: the same numbers, on every route, and no kernel where none may be."""
+
+import copy
+import itertools
+import math
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import pushforward as pf
+from pushforward._native import library, without_kernels
+from pushforward._native.library import Library
+from pushforward.transformers import Transformer
+
+ROOT = Path(__file__).parents[1]
+F32, F64 = torch.float32, torch.float64
+HAS_KERNELS = pf.native_status().instruction_set is not None
+needs_kernels = pytest.mark.skipif(not HAS_KERNELS, reason="no compiled kernels here")
+pytestmark = pytest.mark.kernel
+
+MAPS: dict[str, Transformer] = {
+    "affine": pf.Affine(2.0),
+    "two bins": pf.RationalQuadratic(2, 3.0),
+    "linear tails": pf.RationalQuadratic(8, 3.0),
+    "free tails": pf.RationalQuadratic(5, 3.0, tails="free"),
+    "circular": pf.RationalQuadratic(5, 3.0, tails="circular"),
+    "most bins": pf.RationalQuadratic(64, 3.0),
+}
+DIRECTIONS = ["forward", "inverse"]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that were called."""
+    names: list[str] = []
+    call = Library.call
+
+    def counted(self: Library, name: str, *arguments: object) -> None:
+        names.append(name)
+        call(self, name, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Library, "call", counted)
+    return names
+
+
+def _draw(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
+    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def _loss(outputs: tuple[Tensor, Tensor]) -> Tensor:
+    """A number in which every entry counts differently."""
+    value, log = outputs
+    weights = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).view(value.shape)
+    return (value.sin() * weights).sum() + (
+        log * torch.linspace(1, 2, log.numel(), dtype=log.dtype).view(log.shape)
+    ).sum()
+
+
+def _outputs_and_gradients(function: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> list[Tensor]:
+    outputs = function(*inputs)
+    return [*outputs, *torch.autograd.grad(_loss(outputs), inputs)]
+
+
+def _inputs(transformer: Transformer, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    value = 2 * _draw(n, dtype=dtype)
+    return value.requires_grad_(), _draw(n, transformer.num_params, seed=1, dtype=dtype).requires_grad_()
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "direction", "n"), list(itertools.product(MAPS, DIRECTIONS, [1, 16, 67])))
+def test_scalar_maps(name: str, direction: str, n: int, calls: list[str]) -> None:
+    value, h = _inputs(MAPS[name], n, F64)
+    function = getattr(MAPS[name], direction)
+    found = _outputs_and_gradients(function, value, h)
+    with torch.no_grad():
+        without_graph = function(value, h)
+    assert calls == ["map", "map_pull", "map"]
+    with without_kernels():
+        expected = _outputs_and_gradients(function, value, h)
+    assert calls == ["map", "map_pull", "map"]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(one, other) for one, other in zip(found[:2], without_graph, strict=True))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "direction"), list(itertools.product(MAPS, DIRECTIONS)))
+def test_scalar_maps_in_single_precision(name: str, direction: str) -> None:
+    """At most three times as far from double precision as torch's operations are, over all entries."""
+    function = getattr(MAPS[name], direction)
+    inputs = _inputs(MAPS[name], 4000, F32)
+    found = _outputs_and_gradients(function, *inputs)
+    with without_kernels():
+        plain = _outputs_and_gradients(function, *inputs)
+        exact = _outputs_and_gradients(function, *[part.detach().double().requires_grad_() for part in inputs])
+    for one, other, truth in zip(found, plain, exact, strict=True):
+        scale = truth.abs().mean()
+        assert (one - truth).norm() / truth.norm() <= 3 * (other - truth).norm() / truth.norm() + 1e-7
+        assert (one - truth).abs().mean() <= 2 * (other - truth).abs().mean() + 1e-8 * scale
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "dtype"), list(itertools.product(MAPS, [F32, F64])))
+def test_extreme_parameters(name: str, dtype: torch.dtype) -> None:
+    """Large ones and values far out; at the ends of the spline, where the log-slope hangs on a rounding, finite."""
+    transformer = MAPS[name]
+    ends = [-3.0, 3.0, math.nextafter(3.0, 4), 0.0, -1e30, 1e30, 50.0]
+    value = torch.tensor([*ends, *_draw(25).tolist()], dtype=dtype)
+    inner = value.abs() != 3
+    tolerance = {"rtol": 1e-9, "atol": 1e-9} if dtype == F64 else {"rtol": 1e-3, "atol": 1e-3}
+    for scale in (30.0, 300.0):
+        h = scale * _draw(len(value), transformer.num_params, dtype=dtype)
+        for direction in DIRECTIONS:
+            found, found_log = getattr(transformer, direction)(value, h)
+            with without_kernels():
+                expected, expected_log = getattr(transformer, direction)(value, h)
+            torch.testing.assert_close(found, expected, **tolerance)
+            torch.testing.assert_close(found_log[inner], expected_log[inner], **tolerance)
+            assert found_log.isfinite().all() and expected_log.isfinite().all()
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "direction", "dtype"), list(itertools.product(MAPS, DIRECTIONS, [F32, F64])))
+def test_nan_stays_nan(name: str, direction: str, dtype: torch.dtype) -> None:
+    """Where a parameter or a value is NaN or infinite, the kernel answers what torch does: NaN at the same places."""
+    transformer = MAPS[name]
+    columns = transformer.num_params + 1
+    value, h = _draw(3 * columns, dtype=dtype), _draw(3 * columns, transformer.num_params, seed=1, dtype=dtype)
+    for i, bad in enumerate((math.nan, math.inf, -math.inf)):
+        for j in range(columns - 1):
+            h[i * columns + j, j] = bad
+        value[(i + 1) * columns - 1] = bad
+    found = getattr(transformer, direction)(value, h)
+    with without_kernels():
+        expected = getattr(transformer, direction)(value, h)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.isnan(), other.isnan())
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def _layer(transformer: Transformer, features: int, **options: object) -> pf.MaskedAutoregressive:
+    torch.manual_seed(0)
+    layer = pf.MaskedAutoregressive(transformer, features, **options).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for p in layer.parameters():
+            p += 0.2 * torch.randn_like(p)
+    return layer
+
+
+SIZES = [(1, (5,), 7), (5, (16, 16), 67), (8, (24, 24, 24), 130)]
+LAYERS = list(
+    itertools.product(["affine", "linear tails", "circular"], SIZES, [nn.ReLU, nn.SiLU, nn.Tanh], [False, True])
+)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "size", "activation", "residual"), LAYERS)
+def test_autoregressive_layers(
+    name: str, size: tuple[int, tuple[int, ...], int], activation: type[nn.Module], residual: bool, calls: list[str]
+) -> None:
+    """Both directions and the gradients by input, context, weights and biases, with a context and without."""
+    features, hidden, n = size
+    for context_features, transformer in ((0, MAPS[name]), (3, MAPS[name].inv)):
+        layer = _layer(
+            transformer,
+            features,
+            context_features=context_features,
+            hidden_features=hidden,
+            order=list(range(features))[::-1],
+            activation=activation,
+            residual=residual,
+        )
+        given = [_draw(n, features).requires_grad_()]
+        given += [_draw(n, context_features, seed=1).requires_grad_()] if context_features else []
+        inputs = [*given, *layer.parameters()]
+        for direction in DIRECTIONS:
+
+            def function(*inputs: Tensor, d: str = direction) -> tuple[Tensor, Tensor]:
+                answer: tuple[Tensor, Tensor] = getattr(layer, d)(*inputs[: len(given)])  # noqa: B023
+                return answer
+
+            calls.clear()
+            found = _outputs_and_gradients(function, *inputs)
+            with torch.no_grad():
+                found += function(*inputs)
+            assert calls == ["autoregressive", "autoregressive_pull", "autoregressive"]
+            with without_kernels():
+                expected = _outputs_and_gradients(function, *inputs)
+            torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-8, atol=1e-8)
+
+
+@needs_kernels
+def test_shapes_of_autoregressive_layers() -> None:
+    """Any batch shape, views, a context for all rows, half of the gradients."""
+    layer = _layer(MAPS["affine"], 4, context_features=2, hidden_features=(9,))
+    z, context = _draw(4, 3, 2).movedim(0, -1), _draw(2, seed=1)
+    for given in (z, z[0, 0], z[:, :0], z.expand(2, *z.shape)):
+        for direction in DIRECTIONS:
+            found = getattr(layer, direction)(given, context)
+            with without_kernels():
+                torch.testing.assert_close(found, getattr(layer, direction)(given, context), rtol=1e-9, atol=1e-9)
+    x = z.clone().requires_grad_()
+    for pick in (0, 1):
+        (found_grad,) = torch.autograd.grad(layer(x, context)[pick].sum(), x)
+        with without_kernels():
+            (expected_grad,) = torch.autograd.grad(layer(x, context)[pick].sum(), x)
+        torch.testing.assert_close(found_grad, expected_grad, rtol=1e-9, atol=1e-9)
+
+
+Route = Callable[[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], Tensor, Tensor], object]
+
+
+def _jvp(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor, h: Tensor) -> object:
+    return torch.func.jvp(function, (z, h), (z.cos(), h.sin()))
+
+
+def _double(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor, h: Tensor) -> object:
+    inputs = z.clone().requires_grad_(), h.clone().requires_grad_()
+    grads = torch.autograd.grad(_loss(function(*inputs)), inputs, create_graph=True)
+    return torch.autograd.grad(grads[0].sin().sum() + grads[1].cos().sum(), inputs)
+
+
+def _traced(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor, h: Tensor) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        return torch.jit.trace(lambda *inputs: function(*inputs), (0 * z, h), check_trace=False)(z, h)
+
+
+ROUTES: dict[str, Route] = {
+    "vmap": lambda function, z, h: torch.func.vmap(function)(z, h),
+    "jvp": _jvp,
+    "jacrev": lambda function, z, h: torch.func.jacrev(function, (0, 1))(z[0], h[0]),
+    "vmap of grad": lambda function, z, h: torch.func.vmap(torch.func.grad(lambda *a: _loss(function(*a))))(z, h),
+    "compile": lambda function, z, h: torch.compile(function, fullgraph=True, backend="aot_eager")(z, h),
+    "jit.trace": _traced,
+    "double backward": _double,
+    "autocast": lambda function, z, h: torch.autocast("cpu")(function)(z, h),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", ["affine", "linear tails", "circular"])
+def test_routes_of_scalar_maps(name: str, route: str, calls: list[str]) -> None:
+    """Right everywhere; what has to see single operations gets them."""
+    transformer = MAPS[name]
+    z, h = _draw(4, 3), _draw(4, 3, transformer.num_params, seed=1)
+    for direction in DIRECTIONS:
+        found = ROUTES[route](getattr(transformer, direction), z, h)
+        assert not calls or route == "double backward"
+        with without_kernels():
+            expected = ROUTES[route](getattr(transformer, direction), z, h)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route != "jacrev"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_routes_of_autoregressive_layers(direction: str, route: str, calls: list[str]) -> None:
+    layer = _layer(MAPS["linear tails"], 3, context_features=2, hidden_features=(8, 8))
+    layer.requires_grad_(route != "jit.trace")  # which takes parameters for constants
+    z, context = _draw(4, 3), _draw(4, 2, seed=1)
+    found = ROUTES[route](getattr(layer, direction), z, context)
+    assert not calls or route == "double backward"
+    with without_kernels():
+        expected = ROUTES[route](getattr(layer, direction), z, context)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["affine", "linear tails"])
+def test_gradcheck(name: str) -> None:
+    z, h = _draw(5), _draw(5, MAPS[name].num_params, seed=1)
+    for direction in DIRECTIONS:
+        function, inputs = getattr(MAPS[name], direction), (z.requires_grad_(), h.requires_grad_())
+        assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(function, inputs)
+    # A view, whose copy the kernel reads: its graph must not end there.
+    assert torch.autograd.gradgradcheck(lambda z, h: MAPS[name](z[::2], h[::2]), (z, h))
+
+
+def test_other_tensors_get_torch(calls: list[str]) -> None:
+    spline = MAPS["linear tails"]
+    z, h = _draw(4), _draw(4, spline.num_params)
+    assert spline(z.to("meta"), h.to("meta"))[0].is_meta
+    assert spline(z.bfloat16(), h.bfloat16())[0].dtype == torch.bfloat16
+    assert spline(z, h.float())[0].dtype == F64
+    assert spline(z, h[0])[0].shape == (4,)
+    assert spline(z[:0], h[:0])[0].shape == (0,)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert spline(mode.from_tensor(z), mode.from_tensor(h))[0].shape == (4,)
+    negated = torch.complex(h, h).conj().imag
+    assert negated.is_neg()
+    torch.testing.assert_close(spline(z, negated), spline(z, -h))
+    assert calls == (["map"] if HAS_KERNELS else [])  # of the last comparison
+
+    class Steeper(pf.Affine):
+        def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            x, log_slope = super().forward(z, h)
+            return 2 * x, log_slope + math.log(2)
+
+    layer = _layer(Steeper(), 2, hidden_features=(4,))
+    found = layer(z.view(2, 2))
+    with without_kernels():
+        torch.testing.assert_close(found, layer(z.view(2, 2)), rtol=0, atol=0)
+
+
+def test_a_layer_that_is_watched_or_changed() -> None:
+    """Hooks see the network; a nonlinearity put in later counts; copies and files work."""
+    layer = _layer(MAPS["affine"], 3, hidden_features=(8,))
+    x = _draw(4, 3)
+    before = layer.inverse(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.testing.assert_close(other.inverse(x), before)
+    seen: list[Tensor] = []
+    handle = layer.conditioner.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(layer.inverse(x), before, rtol=1e-10, atol=1e-10)
+    assert len(seen) == 1
+    handle.remove()
+    for act in (nn.Tanh(), nn.GELU()):
+        layer.conditioner.act = act
+        found = layer.inverse(x)
+        with without_kernels():
+            torch.testing.assert_close(found, layer.inverse(x), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(layer(found[0])[0], x, rtol=1e-9, atol=1e-9)
+
+
+@needs_kernels
+def test_threads_make_no_difference() -> None:
+    flow = _layer(MAPS["linear tails"], 16, hidden_features=(128, 128))
+    x = _draw(3000, 16).requires_grad_()
+    answers = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            z, log_det = flow.inverse(x)
+            answers.append(
+                [z, log_det, *torch.autograd.grad(_loss((z, log_det)), x), *flow.transformer(x, flow.conditioner(x))]
+            )
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+
+
+def _status(**environment: str) -> subprocess.CompletedProcess[str]:
+    code = "import pushforward as pf; print(pf.native_status())"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_switches() -> None:
+    assert (
+        _status(PUSHFORWARD_NATIVE="0").stdout == "not in use, torch's operations do the same: PUSHFORWARD_NATIVE=0\n"
+    )
+    wrong = _status(PUSHFORWARD_ISA="sse9", PUSHFORWARD_NATIVE="")
+    assert wrong.returncode and "expected one of baseline, avx2, avx512, got 'sse9'" in wrong.stderr
+    if HAS_KERNELS:
+        assert _status(PUSHFORWARD_ISA="baseline", PUSHFORWARD_NATIVE="").stdout.startswith("in use, baseline: ")
+
+
+def test_a_library_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setenv("PUSHFORWARD_NATIVE", "")
+    load = library._load.__wrapped__
+    assert load() == (None, pf.NativeStatus(None, load()[1].reason)) and "not built" in load()[1].reason
+    (tmp_path / "kernels_baseline.so").write_bytes(b"no library")
+    assert load()[0] is None and "kernels_baseline.so" in load()[1].reason
+    monkeypatch.setenv("PUSHFORWARD_NATIVE", "require")
+    with pytest.raises(RuntimeError, match="PUSHFORWARD_NATIVE=require"):
+        load()
+
+
+def _wheel(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    source = tmp_path / "source"
+    if not source.exists():
+        ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / "src", source / "src", ignore=ignored)
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+            shutil.copy(ROOT / name, source)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+
+
+def test_installation_without_a_compiler(tmp_path: Path) -> None:
+    none = {"CC": "/nonexistent", "CXX": "/nonexistent"}
+    done = _wheel(tmp_path, **none, PUSHFORWARD_NATIVE="")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "installed")
+    assert not [name for name in names if name.endswith((".so", ".cpp", ".h"))]
+    status = _status(PYTHONPATH=str(tmp_path / "installed"), PUSHFORWARD_NATIVE="")
+    assert status.stdout.startswith("not in use, torch's operations do the same: the library was not built")
+    assert _wheel(tmp_path, **none, PUSHFORWARD_NATIVE="require").returncode != 0
+
+
+@pytest.mark.slow
+def test_a_wheel_with_kernels_runs_where_it_is_installed(tmp_path: Path) -> None:
+    done = _wheel(tmp_path, PUSHFORWARD_NATIVE="require")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-py3-none-" in wheel.name and not wheel.name.endswith("any.whl")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "installed"), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    code = """
+import torch, pushforward as pf
+assert pf.__file__.startswith(%r), pf.__file__
+assert pf.native_status().instruction_set
+print(pf.maf(5).sample((3,)).shape)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "PUSHFORWARD_NATIVE": "require"}
+    run = [sys.executable, "-c", code % str(tmp_path)]
+    shown = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout == "torch.Size([3, 5])\n"
