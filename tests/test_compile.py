@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
+from pushforward._native import without_kernels
 from pushforward.training import gradient_function
 
 F64 = torch.float64
@@ -26,7 +27,8 @@ def _pair(name: str, backend: str) -> tuple[pf.Flow, pf.Flow]:
     for p in flow.parameters():
         p.data.add_(0.2 * torch.randn_like(p))
     compiled = copy.deepcopy(flow)
-    compiled.compile(backend=backend)
+    with without_kernels():  # for which all is compiled
+        compiled.compile(backend=backend)
     return flow, compiled
 
 
@@ -86,6 +88,14 @@ def test_only_the_cheap_direction(monkeypatch: pytest.MonkeyPatch) -> None:
             log_prob,
             draws,
         )
+
+
+@pytest.mark.skipif(pf.native_status().instruction_set is None, reason="no compiled kernels here")
+def test_what_kernels_do_better_is_left_to_them() -> None:
+    nets = {"layers": 1, "hidden_features": (8,)}
+    for flow, left in ((pf.maf(3, **nets), True), (pf.nsf(3, **nets), True), (pf.naf(3, **nets), False)):
+        flow.compile(backend="eager")
+        assert (flow.compiled_with is None) == left
 
 
 def test_without_a_compiler() -> None:

@@ -24,7 +24,7 @@ LAYERS: dict[str, list[str]] = {
     "bases": [*INNER, "nn"],
     "bijections": [*INNER, "nn", "transformers"],
     "distribution": ["flow"],  # for its type alone
-    "flow": ["bases", "bijections", "distribution", "numerics"],
+    "flow": [*INNER, "bases", "bijections", "distribution", "transformers"],
     "mixture": ["bases", "flow", "numerics"],
     "recipes": ["bases", "bijections", "flow", "nn", "numerics", "transformers"],
     "surjections": ["flow", "numerics"],

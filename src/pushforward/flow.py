@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pushforward._native import kernels_for
 from pushforward.bases import Base
-from pushforward.bijections import Bijection, Chain
+from pushforward.bijections import Bijection, Chain, MaskedAutoregressive
 from pushforward.distribution import FlowDistribution
 from pushforward.numerics import check_context, check_event, sum_rightmost
+from pushforward.transformers import RationalQuadratic
 
 Shape = int | tuple[int, ...] | torch.Size
 
@@ -134,7 +136,8 @@ class Flow(nn.Module):
 
         Takes effect in place; a direction that finds one feature after the other, or solves equations, is left as it
         is. Each first call for a shape takes the compiler seconds to minutes. Copies and saved flows are not compiled.
-        Where there is no compiler, this warns and all goes on as before.
+        Where there is no compiler, this warns and all goes on as before. On a CPU, splines and autoregressive layers
+        that have kernels of this library (`native_status`) are faster as they are: a flow of those is left alone.
 
         Args:
             options: for `torch.compile`, as `mode="max-autotune"`.
@@ -145,6 +148,8 @@ class Flow(nn.Module):
             >>> flow.log_prob(torch.zeros(5, 2)).shape
             torch.Size([5])
         """
+        if self._is_faster_by_kernels():
+            return
         if failure := _compiler_failure(next(self.parameters(), torch.zeros(1)), options):
             warnings.warn(f"Flow.compile: no compiler works here, so nothing is compiled: {failure}", stacklevel=2)
             return
@@ -153,6 +158,15 @@ class Flow(nn.Module):
         if self.bijection.cheap in ("both", "forward"):
             self.bijection.compile(**options)
         self.compiled_with = options
+
+    def _is_faster_by_kernels(self) -> bool:
+        """Whether this library's kernels serve layers of which the compiler makes slower code."""
+        parameters = list(self.parameters())
+        if not parameters or kernels_for(*parameters) is None:
+            return False
+        layers = [part for part in self.modules() if isinstance(part, MaskedAutoregressive)]
+        splines = [part for part in self.modules() if isinstance(part, RationalQuadratic)]
+        return bool(splines) or any(layer.transformer.kernel(False) is not None for layer in layers)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "compiled_with": None}  # type: ignore[no-untyped-call]

@@ -111,7 +111,17 @@ def _load() -> tuple[Library | None, NativeStatus]:
     loaded, status = _first_that_loads(_highest())
     if loaded is None and wish == "require":
         raise RuntimeError(f"PUSHFORWARD_NATIVE=require, but the compiled kernels are {status}")
+    if loaded is not None:
+        _keep_freed_memory()
     return loaded, status
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc keep what one step frees for the next; it would go back to the system and come again page by page.
+
+    glibc keeps blocks up to the size of the largest that was ever freed, within 32 MiB. This one is never touched.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def _highest() -> tuple[str, str]:
