@@ -81,6 +81,10 @@ template <class T> INLINE Vector<T> activated(int activation, Vector<T> a) {
   }
 }
 
+// Whether the slope is a function of what comes out, which is kept in any case.
+INLINE bool has_slope_of_output(int activation) { return activation != silu; }
+
+// The slope, of what comes out if that is enough, or else of what goes in.
 template <class T> INLINE Vector<T> slope_of_activation(int activation, Vector<T> a) {
   switch (activation) {
     case relu: return select(a > T(0), filled(T(1)), Vector<T>{});
@@ -88,10 +92,7 @@ template <class T> INLINE Vector<T> slope_of_activation(int activation, Vector<T
       Vector<T> s = sigmoid<T>(a);
       return s * (T(1) + a * (T(1) - s));
     }
-    default: {
-      Vector<T> t = hyperbolic_tangent<T>(a);
-      return T(1) - t * t;
-    }
+    default: return T(1) - a * a;
   }
 }
 
@@ -146,15 +147,29 @@ template <class T> struct Scratch {
   Vector<T> *operator[](size_t block) { return memory.data() + starts[block]; }
 };
 
-// What the gradient needs of a pass: blocks, each (units, stride), that follow each other in one array.
-//   0..L: what each layer sees; L+1..2L: each hidden layer before its nonlinearity; then h; then the log-slopes.
-inline std::vector<int> saved_units(const Shape &shape) {
+// What a pass computes in a tile, block by block: what each layer sees (0..L), h, the log-slopes, and each hidden layer
+// before its nonlinearity.
+inline std::vector<int> blocks(const Shape &shape) {
   std::vector<int> units;
   for (int layer = 0; layer <= shape.hidden_layers; layer++) units.push_back(shape.seen(layer));
-  for (int layer = 0; layer < shape.hidden_layers; layer++) units.push_back(shape.widths[layer]);
   units.push_back(shape.outputs());
   units.push_back(shape.features);
+  for (int layer = 0; layer < shape.hidden_layers; layer++) units.push_back(shape.widths[layer]);
   return units;
+}
+
+// How many units of these the gradient needs; they follow each other in one array, (units, stride).
+inline int64_t saved_units(const Shape &shape) {
+  int64_t units = 0;
+  for (int block : blocks(shape)) units += block;
+  if (has_slope_of_output(shape.activation))
+    for (int layer = 0; layer < shape.hidden_layers; layer++) units -= shape.widths[layer];
+  return units;
+}
+
+// Rows in whole tiles, and a little more: columns that lie a power of two apart would share a few lines of the cache.
+template <class T> int64_t saved_stride(int64_t n) {
+  return (n + tile_rows<T> - 1) / tile_rows<T> * tile_rows<T> + 64 / int64_t(sizeof(T));
 }
 
 // out and log_det of a layer. If `sequential`, what each unit sees are the values that come out, else those given.
@@ -164,11 +179,11 @@ void autoregressive(const Map &map, const pushforward_network &network, bool seq
                     int64_t threads) {
   const Shape shape(network);
   const int D = shape.features, P = shape.parameters, L = shape.hidden_layers;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = tiles * tile_rows<T>;
-  const std::vector<int> units = saved_units(shape);
+  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
+  const std::vector<int> units = blocks(shape);
   share(tiles, shape.grain(tile_rows<T>), threads, [&](int64_t first, int64_t last) {
     Scratch<T> tile(units);
-    Vector<T> *h = tile[2 * L + 1], *log_slopes = tile[2 * L + 2];
+    Vector<T> *h = tile[L + 1], *log_slopes = tile[L + 2];
     for (int64_t row = first * tile_rows<T>; row < last * tile_rows<T>; row += tile_rows<T>) {
       for (int c = 0; c < shape.context; c++)
         read_column(context + row * shape.context + c, shape.context, n - row, tile[0] + c * tile_vectors, Beyond::repeated);
@@ -176,11 +191,11 @@ void autoregressive(const Map &map, const pushforward_network &network, bool seq
       for (int i = 0; i < D; i++) {
         for (int layer = 0; layer < L; layer++) {
           const int a = shape.first(layer, i), e = shape.last(layer, i), inputs = shape.seen(layer);
-          Vector<T> *before = tile[L + 1 + layer], *after = tile[layer + 1];
+          Vector<T> *before = tile[L + 3 + layer], *after = tile[layer + 1];
           for (int u = a; u < e; u++)
             for (int v = 0; v < tile_vectors; v++) {
               before[u * tile_vectors + v] = filled(biases[layer][u]);
-              if (layer && shape.residual) before[u * tile_vectors + v] += tile[L + layer][u * tile_vectors + v];
+              if (layer && shape.residual) before[u * tile_vectors + v] += tile[L + 2 + layer][u * tile_vectors + v];
             }
           product(weights[layer] + int64_t(a) * inputs, inputs, e - a, layer ? shape.last(layer - 1, i) : shape.context + i,
                   tile[layer], before + a * tile_vectors);
@@ -202,7 +217,7 @@ void autoregressive(const Map &map, const pushforward_network &network, bool seq
         write_column(found, D, n - row, out + row * D + column);
       }
       write_column(total, 1, n - row, log_det + row);
-      if (saved) write_tile(tile[0], int(tile.memory.size()) / tile_vectors, saved + row, stride);
+      if (saved) write_tile(tile[0], int(saved_units(shape)), saved + row, stride);
     }
   });
 }
@@ -215,20 +230,21 @@ void autoregressive_pull(const Map &map, const pushforward_network &network, boo
                          T *by_value, T *by_units, int64_t threads) {
   const Shape shape(network);
   const int D = shape.features, P = shape.parameters, L = shape.hidden_layers;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = tiles * tile_rows<T>;
-  const std::vector<int> saved_blocks = saved_units(shape);
+  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   std::vector<int> units(shape.widths, shape.widths + L);
   units.push_back(shape.outputs());
-  int64_t seen_units = 0, passed_units = 0;
-  for (int layer = 0; layer <= L; layer++) seen_units += saved_blocks[layer];
-  for (int layer = 0; layer < L; layer++) passed_units += saved_blocks[L + 1 + layer];
+  int64_t seen_units = 0, hidden_units = 0;
+  for (int layer = 0; layer < L; layer++) hidden_units += shape.widths[layer];
+  for (int layer = 0; layer <= L; layer++) seen_units += shape.seen(layer);
+  // Where the hidden layers are of which the slopes are taken.
+  int64_t passed_units = shape.seen(0);
+  if (!has_slope_of_output(shape.activation)) passed_units = seen_units + shape.outputs() + D;
   share(tiles, shape.grain(tile_rows<T>), threads, [&](int64_t first, int64_t last) {
     Scratch<T> tile(units);
     Vector<T> *by_h = tile[L];
     std::vector<Vector<T>> own(size_t(P) * tile_vectors);
     for (int64_t row = first * tile_rows<T>; row < last * tile_rows<T>; row += tile_rows<T>) {
-      const T *before = saved + seen_units * stride + row, *h = before + passed_units * stride;
-      const T *log_slopes = h + int64_t(shape.outputs()) * stride;
+      const T *h = saved + seen_units * stride + row, *log_slopes = h + int64_t(shape.outputs()) * stride;
       Vector<T> by_log[tile_vectors];
       read_column(by_log_det + row, 1, n - row, by_log, Beyond::zero);
       for (int i = D - 1; i >= 0; i--) {
@@ -237,8 +253,9 @@ void autoregressive_pull(const Map &map, const pushforward_network &network, boo
         product(weights[0] + int64_t(shape.context + i) * shape.widths[0] + later, shape.widths[0], 1, shape.widths[0] - later,
                 tile[0] + later * tile_vectors, by_seen);
         Vector<T> given[tile_vectors], found[tile_vectors], slopes[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
-        read_column(value + row * D + column, D, n - row, given, Beyond::repeated);
-        read_column(out + row * D + column, D, n - row, found, Beyond::repeated);
+        // What the network saw lies side by side already.
+        read_tile(saved + (shape.context + i) * stride + row, stride, 1, sequential ? found : given);
+        read_column((sequential ? value : out) + row * D + column, D, n - row, sequential ? given : found, Beyond::repeated);
         read_column(by_out + row * D + column, D, n - row, by_found, Beyond::zero);
         read_tile(log_slopes + i * stride, stride, 1, slopes);
         read_tile(h + int64_t(i) * P * stride, stride, P, own.data());
@@ -249,9 +266,9 @@ void autoregressive_pull(const Map &map, const pushforward_network &network, boo
           if (!sequential) by_given[v] += by_seen[v];
         }
         write_column(by_given, D, n - row, by_value + row * D + column);
-        const T *layer_before = before + passed_units * stride;
+        const T *passed = saved + (passed_units + hidden_units) * stride + row;
         for (int layer = L - 1; layer >= 0; layer--) {
-          layer_before -= shape.widths[layer] * stride;
+          passed -= shape.widths[layer] * stride;
           const int a = shape.first(layer, i), e = shape.last(layer, i);
           const int start = layer == L - 1 ? i * P : shape.first(layer + 1, i), outputs = units[layer + 1];
           Vector<T> *by_layer = tile[layer];
@@ -259,11 +276,11 @@ void autoregressive_pull(const Map &map, const pushforward_network &network, boo
           product(weights[layer + 1] + int64_t(a) * outputs + start, outputs, e - a, outputs - start,
                   tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors);
           for (int u = a; u < e; u++) {
-            Vector<T> passed[tile_vectors];
-            read_tile(layer_before + u * stride, stride, 1, passed);
+            Vector<T> unit[tile_vectors];
+            read_tile(passed + u * stride, stride, 1, unit);
             for (int v = 0; v < tile_vectors; v++) {
               Vector<T> &by_unit = by_layer[u * tile_vectors + v];
-              by_unit *= slope_of_activation<T>(shape.activation, passed[v]);
+              by_unit *= slope_of_activation<T>(shape.activation, unit[v]);
               if (shape.residual && layer < L - 1) by_unit += tile[layer + 1][u * tile_vectors + v];
             }
           }

@@ -52,6 +52,12 @@ class KernelNetwork(ctypes.Structure):
         super().__init__(len(order), context_features, len(widths), activation, residual, parameters, *addresses)
         self.seen = [context_features + len(order), *widths]  # by each layer
         self.made = [*widths, len(order) * parameters]
+        # The units that see at most half of the inputs, among what each layer makes and sees: in the gradient of a
+        # weight, these rows are zero in all columns but these.
+        half = len(order) // 2
+        early = [each[half - 1] for each in known] if half else [0] * len(widths)
+        self.early_made = [*early, half * parameters]
+        self.early_seen = [context_features + half, *early]
 
     def __reduce__(self) -> Any:  # addresses are of this process
         return KernelNetwork, self.arguments
@@ -111,8 +117,7 @@ def _apply(
     out, log_det = torch.empty_like(value), value.new_empty(value.shape[:-1])
     saved = None
     if save:
-        units = sum(network.seen) + sum(network.made) + network.features
-        saved = value.new_empty(units, _padded(log_det.numel(), found.tile_rows[value.dtype]))
+        saved = value.new_empty(found.saved_shape(network, log_det.numel(), value.dtype))
     found.call(
         "autoregressive", value.dtype, ctypes.addressof(kernel), ctypes.addressof(network), sequential,
         _addresses(parameters[::2]), _addresses(parameters[1::2]), log_det.numel(), value.data_ptr(),
@@ -120,10 +125,6 @@ def _apply(
         None if saved is None else saved.data_ptr(),
     )  # fmt: skip
     return out, log_det, saved
-
-
-def _padded(rows: int, tile: int) -> int:
-    return -(-rows // tile) * tile
 
 
 def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
@@ -183,14 +184,26 @@ def _transposed(
         by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), by_made.data_ptr(),
     )  # fmt: skip
     needed = ctx.needs_input_grad[6:]
-    by_units = by_made.split(network.made)
+    rows = by_log_det.numel()
+    by_units = by_made[:, :rows].split(network.made)
     by_context = None
     if context is not None and needed[1]:
-        pulled = (weights[0][: context.shape[-1]] @ by_units[0])[:, : by_log_det.numel()]
-        by_context = pulled.mT.reshape(context.shape)
+        by_context = (weights[0][: context.shape[-1]] @ by_units[0]).mT.reshape(context.shape)
     grads: list[Tensor | None] = [by_value, by_context]
-    seen = saved.split([*network.seen, saved.shape[0] - sum(network.seen)])
+    seen = saved[:, :rows].split([*network.seen, saved.shape[0] - sum(network.seen)])
     for layer, (by_unit, mask) in enumerate(zip(by_units, ctx.masks, strict=True)):
         weight, bias = needed[2 + 2 * layer : 4 + 2 * layer]
-        grads += [(by_unit @ seen[layer].mT).mul_(mask) if weight else None, by_unit.sum(-1) if bias else None]
+        early = network.early_made[layer], network.early_seen[layer]
+        grads += [
+            _by_weight(by_unit, seen[layer], *early).mul_(mask) if weight else None,
+            by_unit.sum(-1) if bias else None,
+        ]
     return grads
+
+
+def _by_weight(by_unit: Tensor, seen: Tensor, early_made: int, early_seen: int) -> Tensor:
+    """The gradient of a weight, without half of what its mask takes out."""
+    grad = by_unit.new_zeros(len(by_unit), len(seen))
+    torch.mm(by_unit[:early_made], seen[:early_seen].mT, out=grad[:early_made, :early_seen])
+    torch.mm(by_unit[early_made:], seen.mT, out=grad[early_made:])
+    return grad

@@ -20,9 +20,11 @@ constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT int32_t pushforward_abi() { return 1; }
+EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
+EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { return saved_units(Shape(*network)); }
 
 #define DEFINE(T, SUFFIX)                                                                                              \
-  EXPORT int32_t pushforward_tile_rows_##SUFFIX() { return tile_rows<T>; }                                            \
+  EXPORT int64_t pushforward_saved_stride_##SUFFIX(int64_t n) { return saved_stride<T>(n); }                          \
   EXPORT int32_t pushforward_map_##SUFFIX(const pushforward_map *map, int64_t n, const T *value, const T *h, T *out,  \
                                           T *log_slope, int64_t threads) {                                            \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \

@@ -52,7 +52,7 @@ class Library:
             )
         pointer, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
         arguments: dict[str, list[Any]] = {
-            "tile_rows": [],
+            "saved_stride": [size],
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
             "autoregressive": [pointer, pointer, flag, pointer, pointer, size, *[pointer] * 5, size],
@@ -64,7 +64,18 @@ class Library:
                 function = getattr(self.handle, f"pushforward_{name}_{suffix}")
                 function.argtypes = types
                 self.functions[name, dtype] = function
-        self.tile_rows: dict[torch.dtype, int] = {dtype: self.functions["tile_rows", dtype]() for dtype in DTYPES}
+        # torch's OpenMP, which it loads for all to see.
+        parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+        self.handle.pushforward_set_region(None if parallel is None else ctypes.cast(parallel, pointer))
+        self.saved_units = self.handle.pushforward_saved_units
+        self.saved_units.argtypes = [pointer]
+        self.saved_units.restype = size
+        for dtype in DTYPES:
+            self.functions["saved_stride", dtype].restype = size
+
+    def saved_shape(self, network: ctypes.Structure, n: int, dtype: torch.dtype) -> tuple[int, int]:
+        """Of what the gradient of a masked autoregressive layer needs of n rows."""
+        return self.saved_units(ctypes.addressof(network)), self.functions["saved_stride", dtype](n)
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Any) -> None:
         if self.functions[name, dtype](*arguments, torch.get_num_threads()):

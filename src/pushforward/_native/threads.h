@@ -1,30 +1,39 @@
-// Work shared among threads that live as long as one call.
+// Work shared among threads: those of torch where its OpenMP is at hand, else ones that live as long as the call.
 //
-// No OpenMP: a second OpenMP runtime beside torch's has its own threads and its own ways to crash.
+// No OpenMP of our own: its threads would fight with torch's, which go on spinning for a while after their work.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <thread>
 #include <vector>
 
 namespace {
 
-// Calls work(first, last) for parts of 0..count, at least `grain` each, the last part in this thread.
+// GOMP_parallel of the OpenMP library that torch has loaded: calls a function in several threads at once.
+using Region = void (*)(void (*)(void *), void *, unsigned, unsigned);
+Region region = nullptr;
+
+// Calls work(first, last) for parts of 0..count, at least `grain` each.
 template <class Work> void share(int64_t count, int64_t grain, int64_t threads, const Work &work) {
   const int64_t parts = std::max<int64_t>(1, std::min(threads, count / std::max<int64_t>(1, grain)));
-  std::vector<std::thread> others;
-  int64_t first = 0;
-  for (int64_t part = 0; part + 1 < parts; part++) {
-    const int64_t last = count * (part + 1) / parts;
-    try {
-      others.emplace_back(work, first, last);
-    } catch (...) {  // no thread to be had
-      break;
-    }
-    first = last;
+  if (parts == 1) return work(0, count);
+  std::atomic<int64_t> next{0};
+  const auto take = [&] {
+    for (int64_t part; (part = next++) < parts;) work(count * part / parts, count * (part + 1) / parts);
+  };
+  using Take = decltype(take);
+  if (region) {
+    region([](void *data) { (*static_cast<Take *>(data))(); }, const_cast<void *>(static_cast<const void *>(&take)), unsigned(parts), 0);
+    return;
   }
-  work(first, count);
+  std::vector<std::thread> others;
+  try {
+    for (int64_t i = 1; i < parts; i++) others.emplace_back(take);
+  } catch (...) {  // no more threads to be had: those that are there do the work
+  }
+  take();
   for (auto &other : others) other.join();
 }
 
