@@ -107,6 +107,7 @@ def cell(library: str, samples: list[float] | None, **more: object) -> dict[str,
 
 RESULTS = {
     "machine": "a machine",
+    "kernels": "in use, avx2: a reason",
     "threads": 1,
     "rounds": 3,
     "versions": {"peers": {"torch": "2"}, "jax": {"jax": "1"}},

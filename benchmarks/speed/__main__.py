@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.speed import report
 from benchmarks.speed.cases import CASES, OPERATIONS, Case
 from benchmarks.speed.libraries import LIBRARIES
-from benchmarks.speed.processes import ROOT, Worker, parity, start_up, versions
+from benchmarks.speed.processes import ROOT, Worker, kernels, parity, start_up, versions
 from benchmarks.speed.rounds import rotated
 
 START_UPS = 3
@@ -114,6 +114,7 @@ def main(arguments: list[str]) -> int:
     workers = {library.name: Worker(library, pythons[library.environment], options.threads) for library in libraries}
     results: dict[str, Any] = {
         "machine": report.machine(),
+        "kernels": kernels(options.peers),
         "threads": options.threads,
         "rounds": options.rounds,
         "versions": {

@@ -90,6 +90,13 @@ def parity(library: str, python: str) -> float | None:
     return float(json.loads(done.stdout)["difference"]) if done.returncode == 0 else None
 
 
+def kernels(python: str) -> str:
+    """Whether pushforward's compiled kernels are in use in its process."""
+    command = [python, "-c", "import pushforward as pf; print(pf.native_status())"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(1), stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
 def versions(python: str, packages: list[str]) -> dict[str, str]:
     code = (
         "import importlib.metadata as m, json, platform, sys\n"

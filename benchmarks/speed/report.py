@@ -48,7 +48,7 @@ def page(results: dict[str, Any]) -> str:
         "Written by `./dev bench`; every number is of that run.",
         f"**Machine.** {results['machine']}; {counted(results['threads'], 'thread')}, "
         f"{counted(results['rounds'], 'round')}.",
-        f"**Versions.** {versions}.",
+        f"**Versions.** {versions}. Compiled kernels of pushforward: {results['kernels']}.",
         f"**Method.** {METHOD}",
         "## How many times as long the others take",
         "Above 1 pushforward is faster. *peer* is the fastest torch library of the row. A goal is what the project "
