@@ -18,7 +18,7 @@ FOLDER = Path("src/pushforward/_native")
 WISH = os.environ.get("PUSHFORWARD_NATIVE", "")
 # A NaN stays a NaN: never -ffast-math.
 ARITHMETIC = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast"]
-FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi", *ARITHMETIC]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-wrapv", "-fvisibility=hidden", "-Wno-psabi", *ARITHMETIC]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 

@@ -36,6 +36,7 @@ INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in
     for (int m = 0; m < units; m++)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors_at_once; v++) sum[m][v] = out[m * tile_vectors + start + v];
+#pragma GCC unroll 2
     for (int k = 0; k < inputs; k++) {
       Vector<T> seen[vectors_at_once];
 #pragma GCC unroll 4

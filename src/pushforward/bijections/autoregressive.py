@@ -102,7 +102,10 @@ class MaskedAutoregressive(Bijection):
         self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
-        if is_traced() or not value.numel() or self.conditioner._forward_hooks or self.conditioner._forward_pre_hooks:
+        if is_traced() or not value.numel() or type(self.conditioner) is not MaskedMLP:
+            return None
+        parts = self.conditioner, self.conditioner.act, self.transformer
+        if any(part._forward_hooks or part._forward_pre_hooks for part in parts):  # which are to see what passes
             return None
         sequential = formula == self._sequential
         kernel = self.transformer.kernel(not sequential)
