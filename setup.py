@@ -24,8 +24,6 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 
 
 def instruction_sets() -> dict[str, list[str]]:
-    if WISH == "0" or sys.platform == "win32":
-        return {}
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return {"baseline": [], **({"avx2": AVX2, "avx512": AVX512} if is_x86 else {})}
 
@@ -53,6 +51,9 @@ class BuildKernels(build_ext):
         return []
 
     def build_extension(self, ext: Extension) -> None:
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # of another time
+        if WISH == "0" or sys.platform == "win32":
+            return
         self.build_temp = str(Path(self.build_temp) / ext.name)  # they share a source
         try:
             super().build_extension(ext)
@@ -69,6 +70,8 @@ class BuildKernels(build_ext):
         return [ext for ext in self.extensions if Path(self.get_ext_fullpath(ext.name)).exists()]
 
     def copy_extensions_to_source(self) -> None:
+        for path in FOLDER.glob("kernels_*.so"):
+            path.unlink()
         self.inplace, wanted = False, self.extensions
         self.extensions = self.built()
         try:

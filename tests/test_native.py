@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 import pushforward as pf
 from pushforward._native import library, without_kernels
@@ -332,6 +333,77 @@ def test_a_layer_that_is_watched_or_changed() -> None:
     torch.testing.assert_close(layer(found[0])[0], x, rtol=1e-9, atol=1e-9)
 
 
+def _function_of(kind: str) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], Tensor, Tensor]:
+    if kind == "layer":
+        layer = _layer(MAPS["linear tails"], 3, context_features=2, hidden_features=(8, 8), activation=nn.Tanh)
+        return layer.inverse, _draw(4, 3), _draw(4, 2, seed=1)
+    return MAPS[kind].inverse, _draw(4), _draw(4, MAPS[kind].num_params, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer"])
+def test_gradients_of_which_more_is_asked(kind: str) -> None:
+    """Several at once, and the forward derivative of a gradient, where the graph was made before."""
+    function, z, h = _function_of(kind)
+
+    def several() -> object:
+        return torch.autograd.functional.jacobian(lambda *inputs: function(*inputs)[0], (z, h), vectorize=True)
+
+    def forward_over_reverse() -> Tensor:
+        x = z.clone().requires_grad_()
+        out = function(x, h)[0]
+        with forward_ad.dual_level():
+            (grad,) = torch.autograd.grad(out, x, forward_ad.make_dual(out.detach().cos(), out.detach().sin()))
+            tangent = forward_ad.unpack_dual(grad).tangent
+            assert tangent is not None
+            return tangent
+
+    for ask in (several, forward_over_reverse):
+        found = ask()
+        with without_kernels():
+            torch.testing.assert_close(found, ask(), rtol=1e-9, atol=1e-9)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer"])
+def test_results_may_be_written_to(kind: str) -> None:
+    function, z, h = _function_of(kind)
+
+    def grads() -> tuple[Tensor, ...]:
+        inputs = z.clone().requires_grad_(), h.clone().requires_grad_()
+        out, log = function(*inputs)
+        out.mul_(2)
+        log.neg_()
+        return torch.autograd.grad(_loss((out, log)), inputs)
+
+    found = grads()
+    with without_kernels():
+        inputs = z.clone().requires_grad_(), h.clone().requires_grad_()
+        out, log = function(*inputs)
+        expected = torch.autograd.grad(_loss((2 * out, -log)), inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_parameters_of_another_size_are_refused() -> None:
+    for transformer in MAPS.values():
+        for change in (-1, 1):
+            with pytest.raises((RuntimeError, ValueError, IndexError)):
+                transformer(_draw(4), _draw(4, transformer.num_params + change))
+
+
+@needs_kernels
+def test_parts_put_in_later() -> None:
+    """The kernel is told of the network as it is, and gets none that does not fit."""
+    layer, x = _layer(MAPS["affine"], 3, hidden_features=(8,)), _draw(4, 3)
+    layer.inverse(x)
+    layer.conditioner = pf.MaskedMLP(3, 2, (12, 12), activation=nn.ReLU, residual=True).double()
+    found = layer.inverse(x)
+    with without_kernels():
+        torch.testing.assert_close(found, layer.inverse(x), rtol=1e-10, atol=1e-10)
+    layer.transformer = pf.RationalQuadratic(16)
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        layer.inverse(x)
+
+
 @needs_kernels
 def test_threads_make_no_difference() -> None:
     flow = _layer(MAPS["linear tails"], 16, hidden_features=(128, 128))
@@ -413,6 +485,9 @@ def test_installation_without_a_compiler(tmp_path: Path) -> None:
     status = _status(PYTHONPATH=str(tmp_path / "installed"), PUSHFORWARD_NATIVE="")
     assert status.stdout.startswith("not in use, torch's operations do the same: the library was not built")
     assert _wheel(tmp_path, **none, PUSHFORWARD_NATIVE="require").returncode != 0
+    wheel.unlink()
+    assert _wheel(tmp_path, PUSHFORWARD_NATIVE="0").returncode == 0
+    assert [path.name for path in tmp_path.glob("*.whl")] == [wheel.name]
 
 
 @pytest.mark.slow

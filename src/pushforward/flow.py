@@ -164,9 +164,11 @@ class Flow(nn.Module):
         parameters = list(self.parameters())
         if not parameters or kernels_for(*parameters) is None:
             return False
-        layers = [part for part in self.modules() if isinstance(part, MaskedAutoregressive)]
-        splines = [part for part in self.modules() if isinstance(part, RationalQuadratic)]
-        return bool(splines) or any(layer.transformer.kernel(False) is not None for layer in layers)
+        return any(
+            (isinstance(part, RationalQuadratic) and part.kernel(False) is not None)
+            or (isinstance(part, MaskedAutoregressive) and part.has_kernel)
+            for part in self.modules()
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "compiled_with": None}  # type: ignore[no-untyped-call]

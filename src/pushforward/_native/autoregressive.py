@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pushforward._native.elementwise import KernelMap, are_plain, wants_grad
+from pushforward._native.elementwise import KernelMap, may_pull, wants_grad
 from pushforward._native.library import Library
 from pushforward.numerics import pull_back_with_graph
 
@@ -148,13 +148,14 @@ class _Layer(torch.autograd.Function):
         out, log_det, saved = _apply(found, kernel, network, sequential, value, context, parameters, save=True)
         ctx.call = found, kernel, network, sequential
         ctx.formula, ctx.masks = formula, masks
-        ctx.save_for_backward(out, saved, value, context, *parameters)
+        # What the network saw is among what is saved; a copy, as what is returned may be written to.
+        ctx.save_for_backward(None if sequential else out.clone(), saved, value, context, *parameters)
         return out, log_det
 
     @staticmethod
     def backward(ctx: Any, by_out: Tensor, by_log_det: Tensor) -> tuple[Tensor | None, ...]:
         out, saved, *inputs = ctx.saved_tensors
-        if torch.is_grad_enabled() or not are_plain(out, by_out, by_log_det):
+        if not may_pull(inputs[0], by_out, by_log_det):
             with torch.enable_grad():
                 grads = pull_back_with_graph(ctx.formula, inputs, (by_out, by_log_det))
         else:
@@ -164,7 +165,7 @@ class _Layer(torch.autograd.Function):
 
 def _transposed(
     ctx: Any,
-    out: Tensor,
+    out: Tensor | None,
     saved: Tensor,
     by_out: Tensor,
     by_log_det: Tensor,
@@ -180,8 +181,8 @@ def _transposed(
     by_made = value.new_empty(sum(network.made), saved.shape[1])
     found.call(
         "autoregressive_pull", value.dtype, ctypes.addressof(kernel), ctypes.addressof(network), sequential,
-        _addresses(weights), by_log_det.numel(), value.data_ptr(), out.data_ptr(), saved.data_ptr(),
-        by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), by_made.data_ptr(),
+        _addresses(weights), by_log_det.numel(), value.data_ptr(), None if out is None else out.data_ptr(),
+        saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), by_made.data_ptr(),
     )  # fmt: skip
     needed = ctx.needs_input_grad[6:]
     rows = by_log_det.numel()

@@ -63,7 +63,7 @@ def are_plain(*tensors: Tensor | None) -> bool:
         and t.dtype == dtype
         and t.device.type == "cpu"
         and t.layout == torch.strided
-        and not t.is_neg()
+        and not (t.is_neg() or t._is_zerotensor() or torch._C._functorch.is_legacy_batchedtensor(t))
         for t in given
     )
 
@@ -80,6 +80,11 @@ def wants_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
+def may_pull(*tensors: Tensor) -> bool:
+    """Whether a kernel may find a gradient here and now: not if that gradient is to have derivatives itself."""
+    return not (torch.is_grad_enabled() or is_traced()) and are_plain(*tensors)
+
+
 def with_kernel(
     formula: Callable[[Owner, Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> Callable[[Owner, Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -94,7 +99,8 @@ def with_kernel(
     def dispatched(self: Any, value: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         found = kernels_for(value, h)
         batch = h.shape[:-1]
-        if found is None or not h.numel() or (kernel := self.kernel(inverse)) is None:
+        fits = found is not None and h.dim() > 0 and h.shape[-1] == self.num_params and h.numel() > 0
+        if found is None or not fits or (kernel := self.kernel(inverse)) is None:
             return formula(self, value, h)
         if value.shape != batch:
             if torch.broadcast_shapes(value.shape, batch) != batch:  # the formula shares what is common to many values
@@ -124,13 +130,14 @@ class _Elementwise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         out, log_slope = _apply(found, kernel, value.contiguous(), h.contiguous())
         ctx.found, ctx.kernel, ctx.formula = found, kernel, formula
-        ctx.save_for_backward(value, h, out, log_slope)
+        # Copies, as what is returned may be written to.
+        ctx.save_for_backward(value, h, out.clone(), log_slope.clone())
         return out, log_slope
 
     @staticmethod
     def backward(ctx: Any, by_out: Tensor, by_log_slope: Tensor) -> tuple[Tensor | None, ...]:
         value, h, out, log_slope = ctx.saved_tensors
-        if torch.is_grad_enabled() or not are_plain(value, by_out, by_log_slope):
+        if not may_pull(value, by_out, by_log_slope):
             with torch.enable_grad():
                 grads = pull_back_with_graph(ctx.formula, (value, h), (by_out, by_log_slope))
             return None, None, None, *grads

@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,21 +98,20 @@ def native_status() -> NativeStatus:
 
 def library() -> Library | None:
     """The loaded library, or `None` if torch's operations have to do."""
-    return None if _paused else _load()[0]
+    return None if _paused.get() else _load()[0]
 
 
-_paused = False
+_paused = ContextVar("paused", default=False)
 
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
     """Within this block, torch's operations do all the work."""
-    global _paused
-    before, _paused = _paused, True
+    token = _paused.set(True)
     try:
         yield
     finally:
-        _paused = before
+        _paused.reset(token)
 
 
 @cache

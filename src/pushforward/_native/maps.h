@@ -164,7 +164,7 @@ template <class T> struct RationalQuadratic {
     if (!inverse) mapped = bin.x0 + v * (s * xi * xi + bin.d0 * product) * one_over_denominator;
     V ratio = s * one_over_denominator;
     V numerator = bin.d1 * xi * xi + T(2) * s * product + bin.d0 * rest * rest;
-    V log = logarithm<T>(ratio * ratio * numerator);
+    V log = logarithm<T>(ratio * (ratio * numerator));
     out = select(inside, mapped, value);
     log_slope = select(inside, inverse ? -log : log, V{});
     if (tails == free) {
@@ -230,7 +230,7 @@ template <class T> struct RationalQuadratic {
       by_value = select(inside, by_value, inverse ? by_out / d : by_out * d);
       by_d *= slope_of_slope(raw);
       by_h[slope_index(0) * stride] += select(left, by_d, V{});
-      by_h[slope_index(bins) * stride] += select(value > bound, by_d, V{});
+      by_h[slope_index(bins) * stride] += select(inside | left, V{}, by_d);
     }
   }
 

@@ -73,7 +73,7 @@ class MaskedAutoregressive(Bijection):
             residual=residual,
         )
         self.conditioner.start_at_(transformer.identity_params().repeat(features))
-        self.shapes: dict[int, KernelNetwork] = {}
+        self.networks: dict[tuple[object, ...], KernelNetwork] = {}
         self.is_sorted = self.order == tuple(range(features))
         self.register_buffer("generation", torch.tensor(self.order), persistent=False)
         self.register_buffer("restore", torch.tensor(self.order).argsort(), persistent=False)
@@ -105,7 +105,7 @@ class MaskedAutoregressive(Bijection):
         if is_traced() or not value.numel() or type(self.conditioner) is not MaskedMLP:
             return None
         parts = self.conditioner, self.conditioner.act, self.transformer
-        if any(part._forward_hooks or part._forward_pre_hooks for part in parts):  # which are to see what passes
+        if any(_is_watched(part) for part in parts):
             return None
         sequential = formula == self._sequential
         kernel = self.transformer.kernel(not sequential)
@@ -114,9 +114,16 @@ class MaskedAutoregressive(Bijection):
         library = kernels_for(value, context, *own)
         if library is None or kernel is None or activation is None:
             return None
-        shape = self._shape_for_kernels(activation)
+        network = self._network_for_kernels(activation)
+        if network is None:
+            return None
         masks = self.conditioner.masks()
-        return autoregressive_layer(library, kernel, shape, formula, sequential, value, context, own, masks)
+        return autoregressive_layer(library, kernel, network, formula, sequential, value, context, own, masks)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether there is a compiled kernel for a layer of this kind."""
+        return type(self.conditioner.act) in ACTIVATIONS and self.transformer.kernel(False) is not None
 
     def _sorted(self, value: Tensor) -> Tensor:
         """The features in the order of their generation."""
@@ -125,16 +132,26 @@ class MaskedAutoregressive(Bijection):
     def _restored(self, value: Tensor) -> Tensor:
         return value if self.is_sorted else value.index_select(-1, self.restore)
 
-    def _shape_for_kernels(self, activation: int) -> KernelNetwork:
-        if activation not in self.shapes:
-            network = self.conditioner
-            self.shapes[activation] = KernelNetwork(
-                self.context_features,
+    def _network_for_kernels(self, activation: int) -> KernelNetwork | None:
+        """What the kernels are told of the network as it is now; `None` for one that is not of this layer's sizes."""
+        own = self.conditioner
+        sizes = own.features, own.context_features, own.out_features, own.in_sizes
+        if sizes != (self.features, self.context_features, self.transformer.num_params, None):
+            return None
+        key = activation, own.residual, own.hidden_features, *sizes
+        if key not in self.networks:
+            self.networks[key] = KernelNetwork(
+                own.context_features,
                 activation,
-                self.residual,
+                own.residual,
                 self.transformer.num_params,
                 self.order,
-                network.hidden_features,
-                network.known,
+                own.hidden_features,
+                own.known,
             )
-        return self.shapes[activation]
+        return self.networks[key]
+
+
+def _is_watched(part: nn.Module) -> bool:
+    """Whether hooks are to see what passes through."""
+    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
