@@ -13,6 +13,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 FOLDER = Path("src/pushforward/_native")
 WISH = os.environ.get("PUSHFORWARD_NATIVE", "")
@@ -21,6 +22,10 @@ ARITHMETIC = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ff
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-wrapv", "-fvisibility=hidden", "-Wno-psabi", *ARITHMETIC]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+
+
+if WISH not in ("", "0", "require"):
+    sys.exit(f"PUSHFORWARD_NATIVE: expected 0, require or nothing, got {WISH!r}")
 
 
 def instruction_sets() -> dict[str, list[str]]:
@@ -52,10 +57,12 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # of another time
-        if WISH == "0" or sys.platform == "win32":
+        if WISH == "0":
             return
         self.build_temp = str(Path(self.build_temp) / ext.name)  # they share a source
         try:
+            if sys.platform == "win32":
+                raise PlatformError("there are no kernels for Windows")
             super().build_extension(ext)
         except Exception as error:
             if WISH == "require":

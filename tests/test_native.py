@@ -435,6 +435,8 @@ def test_switches() -> None:
     )
     wrong = _status(PUSHFORWARD_ISA="sse9", PUSHFORWARD_NATIVE="")
     assert wrong.returncode and "expected one of baseline, avx2, avx512, got 'sse9'" in wrong.stderr
+    wrong = _status(PUSHFORWARD_NATIVE="off")
+    assert wrong.returncode and "expected 0, require or nothing, got 'off'" in wrong.stderr
     if HAS_KERNELS:
         assert _status(PUSHFORWARD_ISA="baseline", PUSHFORWARD_NATIVE="").stdout.startswith("in use, baseline: ")
 

@@ -117,6 +117,8 @@ def without_kernels() -> Iterator[None]:
 @cache
 def _load() -> tuple[Library | None, NativeStatus]:
     wish = os.environ.get("PUSHFORWARD_NATIVE", "")
+    if wish not in ("", "0", "require"):
+        raise ValueError(f"PUSHFORWARD_NATIVE: expected 0, require or nothing, got {wish!r}")
     if wish == "0":
         return None, NativeStatus(None, "PUSHFORWARD_NATIVE=0")
     loaded, status = _first_that_loads(_highest())

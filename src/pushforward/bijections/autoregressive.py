@@ -102,20 +102,17 @@ class MaskedAutoregressive(Bijection):
         self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
-        if is_traced() or not value.numel() or type(self.conditioner) is not MaskedMLP:
+        if is_traced() or not value.numel() or not self.has_kernel:
             return None
         parts = self.conditioner, self.conditioner.act, self.transformer
         if any(_is_watched(part) for part in parts):
             return None
         sequential = formula == self._sequential
         kernel = self.transformer.kernel(not sequential)
-        activation = ACTIVATIONS.get(type(self.conditioner.act))
+        network = self._network_for_kernels()
         own = self.conditioner.weights_and_biases()
         library = kernels_for(value, context, *own)
-        if library is None or kernel is None or activation is None:
-            return None
-        network = self._network_for_kernels(activation)
-        if network is None:
+        if library is None or kernel is None or network is None:
             return None
         masks = self.conditioner.masks()
         return autoregressive_layer(library, kernel, network, formula, sequential, value, context, own, masks)
@@ -123,7 +120,9 @@ class MaskedAutoregressive(Bijection):
     @property
     def has_kernel(self) -> bool:
         """Whether there is a compiled kernel for a layer of this kind."""
-        return type(self.conditioner.act) in ACTIVATIONS and self.transformer.kernel(False) is not None
+        own = self.conditioner
+        is_known = type(own) is MaskedMLP and type(own.act) in ACTIVATIONS
+        return is_known and self.transformer.kernel(False) is not None
 
     def _sorted(self, value: Tensor) -> Tensor:
         """The features in the order of their generation."""
@@ -132,12 +131,13 @@ class MaskedAutoregressive(Bijection):
     def _restored(self, value: Tensor) -> Tensor:
         return value if self.is_sorted else value.index_select(-1, self.restore)
 
-    def _network_for_kernels(self, activation: int) -> KernelNetwork | None:
+    def _network_for_kernels(self) -> KernelNetwork | None:
         """What the kernels are told of the network as it is now; `None` for one that is not of this layer's sizes."""
         own = self.conditioner
         sizes = own.features, own.context_features, own.out_features, own.in_sizes
         if sizes != (self.features, self.context_features, self.transformer.num_params, None):
             return None
+        activation = ACTIVATIONS[type(own.act)]
         key = activation, own.residual, own.hidden_features, *sizes
         if key not in self.networks:
             self.networks[key] = KernelNetwork(
