@@ -194,7 +194,7 @@ def test_autoregressive_layers(
             found = _outputs_and_gradients(function, *inputs)
             with torch.no_grad():
                 found += function(*inputs)
-            assert calls == ["autoregressive", "autoregressive_pull", "autoregressive"]
+            assert calls == ["layer", "layer_pull", "layer"]
             with without_kernels():
                 expected = _outputs_and_gradients(function, *inputs)
             torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-8, atol=1e-8)

@@ -35,7 +35,8 @@ template <class T> INLINE void store_some(T *to, Vector<T> value, int count) {
 
 template <class T, class Map>
 void elementwise(const Map &map, int64_t n, const T *value, const T *h, T *out, T *log_slope, int64_t grain, int64_t threads) {
-  share((n + lanes<T> - 1) / lanes<T>, grain, threads, [=](int64_t first, int64_t last) {
+  const int64_t vectors = (n + lanes<T> - 1) / lanes<T>;
+  share(vectors, parts_of(vectors, grain, threads), [=](int64_t first, int64_t last, int64_t) {
     Vector<T> own[most_parameters];
     const int parameters = map.parameters();
     for (int64_t i = first * lanes<T>; i < std::min(n, last * lanes<T>); i += lanes<T>) {
@@ -52,7 +53,8 @@ void elementwise(const Map &map, int64_t n, const T *value, const T *h, T *out, 
 template <class T, class Map>
 void elementwise_pull(const Map &map, int64_t n, const T *value, const T *h, const T *out, const T *log_slope, const T *by_out,
                       const T *by_log_slope, T *by_value, T *by_h, int64_t grain, int64_t threads) {
-  share((n + lanes<T> - 1) / lanes<T>, grain, threads, [=](int64_t first, int64_t last) {
+  const int64_t vectors = (n + lanes<T> - 1) / lanes<T>;
+  share(vectors, parts_of(vectors, grain, threads), [=](int64_t first, int64_t last, int64_t) {
     Vector<T> own[most_parameters], by_own[most_parameters];
     const int parameters = map.parameters();
     for (int64_t i = first * lanes<T>; i < std::min(n, last * lanes<T>); i += lanes<T>) {

@@ -18,6 +18,10 @@ Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Owner = TypeVar("Owner")
 MOST_BINS = 64
 KINDS = {"affine": 0, "rational_quadratic": 1}
+# What torch dispatches by, of an ordinary tensor on the CPU: not lazily negated, not a transform's, not another device's.
+with torch.inference_mode():
+    _of_inference = torch.empty(0)
+PLAIN = {torch._C._dispatch_keys(tensor).raw_repr() for tensor in (torch.empty(0), _of_inference)}
 TAILS = {"linear": 0, "free": 1, "circular": 2}
 
 
@@ -56,16 +60,16 @@ def spline_kernel(
 
 def are_plain(*tensors: Tensor | None) -> bool:
     """Whether kernels may read the memory of these: ordinary tensors on the CPU of one dtype that they know."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    dtype = given[0].dtype
-    return dtype in DTYPES and all(
-        (type(t) is Tensor or type(t) is torch.nn.Parameter)
-        and t.dtype == dtype
-        and t.device.type == "cpu"
-        and t.layout == torch.strided
-        and not (t.is_neg() or t._is_zerotensor() or torch._C._functorch.is_legacy_batchedtensor(t))
-        for t in given
-    )
+    dtype = None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            return False
+        if torch._C._dispatch_keys(tensor).raw_repr() not in PLAIN or tensor.dtype != (dtype or tensor.dtype):
+            return False
+        dtype = tensor.dtype
+    return dtype in DTYPES
 
 
 def kernels_for(*tensors: Tensor | None) -> Library | None:

@@ -1,5 +1,6 @@
 // The kernels behind a plain C interface; one library of them is built for each instruction set.
 #include "autoregressive.h"
+#include "coupling.h"
 #include "elementwise.h"
 
 namespace {
@@ -13,15 +14,17 @@ template <class T, class Work> int32_t with_map(const pushforward_map &map, cons
   }
 }
 
+enum Structure { coupling_layer, parallel_layer, sequential_layer };
+
 constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth a thread, by kind of map
 
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT int32_t pushforward_abi() { return 1; }
+EXPORT int32_t pushforward_abi() { return 2; }
 EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
-EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { return saved_units(Shape(*network)); }
+EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { return Shape(*network).saved_units(); }
 
 #define DEFINE(T, SUFFIX)                                                                                              \
   EXPORT int64_t pushforward_saved_stride_##SUFFIX(int64_t n) { return saved_stride<T>(n); }                          \
@@ -39,21 +42,31 @@ EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { ret
                           elementwise_grain[map->kind], threads);                                                     \
     });                                                                                                                \
   }                                                                                                                    \
-  EXPORT int32_t pushforward_autoregressive_##SUFFIX(                                                                 \
-      const pushforward_map *map, const pushforward_network *network, int32_t sequential, const T *const *weights,    \
+  EXPORT int32_t pushforward_layer_##SUFFIX(                                                                          \
+      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *weights,     \
       const T *const *biases, int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved,              \
       int64_t threads) {                                                                                               \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \
-      autoregressive<T>(own, *network, sequential, weights, biases, n, value, context, out, log_det, saved, threads); \
+      const Shape shape(*network);                                                                                     \
+      if (structure == coupling_layer)                                                                                 \
+        coupling<T>(own, shape, weights, biases, n, value, context, out, log_det, saved, threads);                    \
+      else                                                                                                             \
+        autoregressive<T>(own, shape, structure == sequential_layer, weights, biases, n, value, context, out,         \
+                          log_det, saved, threads);                                                                    \
     });                                                                                                                \
   }                                                                                                                    \
-  EXPORT int32_t pushforward_autoregressive_pull_##SUFFIX(                                                            \
-      const pushforward_map *map, const pushforward_network *network, int32_t sequential, const T *const *weights,    \
-      int64_t n, const T *value, const T *out, const T *saved, const T *by_out, const T *by_log_det, T *by_value,     \
-      T *by_units, int64_t threads) {                                                                                  \
+  EXPORT int32_t pushforward_layer_pull_##SUFFIX(                                                                     \
+      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *weights,     \
+      int64_t n, const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,    \
+      T *const *by_weights, T *const *by_biases, int64_t threads) {                                                    \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \
-      autoregressive_pull<T>(own, *network, sequential, weights, n, value, out, saved, by_out, by_log_det, by_value,  \
-                             by_units, threads);                                                                       \
+      const Shape shape(*network);                                                                                     \
+      if (structure == coupling_layer)                                                                                 \
+        coupling_pull<T>(own, shape, weights, n, value, saved, by_out, by_log_det, by_value, by_context, by_weights,  \
+                         by_biases, threads);                                                                          \
+      else                                                                                                             \
+        autoregressive_pull<T>(own, shape, structure == sequential_layer, weights, n, value, saved, by_out,           \
+                               by_log_det, by_value, by_context, by_weights, by_biases, threads);                     \
     });                                                                                                                \
   }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-ABI = 1
+ABI = 2
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 FOLDER = Path(__file__).parent
 DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -56,8 +56,8 @@ class Library:
             "saved_stride": [size],
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
-            "autoregressive": [pointer, pointer, flag, pointer, pointer, size, *[pointer] * 5, size],
-            "autoregressive_pull": [pointer, pointer, flag, pointer, size, *[pointer] * 7, size],
+            "layer": [flag, *[pointer] * 4, size, *[pointer] * 5, size],
+            "layer_pull": [flag, *[pointer] * 3, size, *[pointer] * 8, size],
         }
         self.functions: dict[tuple[str, torch.dtype], Any] = {}
         for name, types in arguments.items():
@@ -75,7 +75,7 @@ class Library:
             self.functions["saved_stride", dtype].restype = size
 
     def saved_shape(self, network: ctypes.Structure, n: int, dtype: torch.dtype) -> tuple[int, int]:
-        """Of what the gradient of a masked autoregressive layer needs of n rows."""
+        """Of what the gradient of a layer needs of n rows."""
         return self.saved_units(ctypes.addressof(network)), self.functions["saved_stride", dtype](n)
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Any) -> None:

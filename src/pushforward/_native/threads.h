@@ -15,13 +15,17 @@ namespace {
 using Region = void (*)(void (*)(void *), void *, unsigned, unsigned);
 Region region = nullptr;
 
-// Calls work(first, last) for parts of 0..count, at least `grain` each.
-template <class Work> void share(int64_t count, int64_t grain, int64_t threads, const Work &work) {
-  const int64_t parts = std::max<int64_t>(1, std::min(threads, count / std::max<int64_t>(1, grain)));
-  if (parts == 1) return work(0, count);
+// In how many parts 0..count is cut, at least `grain` each.
+inline int64_t parts_of(int64_t count, int64_t grain, int64_t threads) {
+  return std::max<int64_t>(1, std::min(threads, count / std::max<int64_t>(1, grain)));
+}
+
+// Calls work(first, last, part) for each of the parts.
+template <class Work> void share(int64_t count, int64_t parts, const Work &work) {
+  if (parts == 1) return work(0, count, 0);
   std::atomic<int64_t> next{0};
   const auto take = [&] {
-    for (int64_t part; (part = next++) < parts;) work(count * part / parts, count * (part + 1) / parts);
+    for (int64_t part; (part = next++) < parts;) work(count * part / parts, count * (part + 1) / parts, part);
   };
   using Take = decltype(take);
   if (region) {

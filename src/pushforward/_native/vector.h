@@ -57,6 +57,34 @@ template <class T> INLINE void store(T *to, Vector<T> value) { std::memcpy(to, &
 
 template <class T> INLINE Vector<T> minimum(Vector<T> a, Vector<T> b) { return select(b < a, b, a); }
 
+// Exchanges rows and columns of a square of vectors.
+template <class T> INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
+  constexpr int n = lanes<T>;
+#if defined(__clang__)
+  Vector<T> columns[n];
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < n; j++) columns[j][i] = rows[i][j];
+  std::memcpy(rows, columns, sizeof columns);
+#else
+  // In blocks of two, then four, and so on: those beside the diagonal change places.
+#pragma GCC unroll 4
+  for (int half = 1; half < n; half *= 2) {
+    Integers<T> upper, lower;
+    for (int j = 0; j < n; j++) {
+      upper[j] = j & half ? n + j - half : j;
+      lower[j] = j & half ? n + j : j + half;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i++)
+      if (!(i & half)) {
+        const Vector<T> a = rows[i], b = rows[i + half];
+        rows[i] = __builtin_shuffle(a, b, upper);
+        rows[i + half] = __builtin_shuffle(a, b, lower);
+      }
+  }
+#endif
+}
+
 // NaN if a is.
 template <class T> INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) { return select(b > a, b, a); }
 

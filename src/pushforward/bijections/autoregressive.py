@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pushforward._native import ACTIVATIONS, KernelNetwork, autoregressive_layer, kernels_for
+from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched, kernels_for
 from pushforward.bijections.base import Bijection
 from pushforward.nn import MaskedMLP, sequential_map
 from pushforward.numerics import broadcast_batch, is_traced
@@ -104,8 +104,7 @@ class MaskedAutoregressive(Bijection):
         """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
         if is_traced() or not value.numel() or not self.has_kernel:
             return None
-        parts = self.conditioner, self.conditioner.act, self.transformer
-        if any(_is_watched(part) for part in parts):
+        if is_watched(self.conditioner, self.conditioner.act, self.transformer):
             return None
         sequential = formula == self._sequential
         kernel = self.transformer.kernel(not sequential)
@@ -114,8 +113,9 @@ class MaskedAutoregressive(Bijection):
         library = kernels_for(value, context, *own)
         if library is None or kernel is None or network is None:
             return None
-        masks = self.conditioner.masks()
-        return autoregressive_layer(library, kernel, network, formula, sequential, value, context, own, masks)
+        structure = "sequential" if sequential else "parallel"
+        layer = LayerKernel(library, structure, kernel, network, formula)
+        return layer(value, context, own)
 
     @property
     def has_kernel(self) -> bool:
@@ -141,17 +141,13 @@ class MaskedAutoregressive(Bijection):
         key = activation, own.residual, own.hidden_features, *sizes
         if key not in self.networks:
             self.networks[key] = KernelNetwork(
-                own.context_features,
-                activation,
-                own.residual,
-                self.transformer.num_params,
                 self.order,
+                (),
+                own.context_features,
                 own.hidden_features,
+                activation,
+                self.transformer.num_params,
+                own.residual,
                 own.known,
             )
         return self.networks[key]
-
-
-def _is_watched(part: nn.Module) -> bool:
-    """Whether hooks are to see what passes through."""
-    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)

@@ -1,15 +1,17 @@
 """Coupling layers."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched, kernels_for
 from pushforward.bijections.base import Bijection
 from pushforward.nn import MLP
-from pushforward.numerics import check_sizes, concatenate
+from pushforward.numerics import broadcast_batch, check_sizes, concatenate, is_traced
 from pushforward.transformers import Transformer
 
 
@@ -83,6 +85,7 @@ class Coupling(Bijection):
             )
             conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
         self.conditioner = conditioner
+        self.networks: dict[tuple[object, ...], KernelNetwork] = {}
         # Parts that are slices are views; those of any other mask are gathered and put back by index.
         self.slices = _slices(self.mask)
         self.num_params = len(moved) * transformer.num_params
@@ -92,17 +95,72 @@ class Coupling(Bijection):
         self.register_buffer("restore", torch.tensor(passed + moved).argsort(), persistent=False)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z_passed, z_moved = self._split(z)
-        x_moved, log_slope = self.transformer(z_moved, self._params(z_passed, context))
-        return self._join(z_passed, x_moved), log_slope.sum(-1)
+        return self._by_kernel(self._forward, z, context) or self._forward(z, context)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._by_kernel(self._inverse, x, context) or self._inverse(x, context)
+
+    def _forward(self, z: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
+        """By torch's operations, as `_inverse`, and from other weights and biases if they are given."""
+        z_passed, z_moved = self._split(z)
+        x_moved, log_slope = self.transformer(z_moved, self._params(z_passed, context, *own))
+        return self._join(z_passed, x_moved), log_slope.sum(-1)
+
+    def _inverse(self, x: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
         x_passed, x_moved = self._split(x)
-        z_moved, log_slope = self.transformer.inverse(x_moved, self._params(x_passed, context))
+        z_moved, log_slope = self.transformer.inverse(x_moved, self._params(x_passed, context, *own))
         return self._join(x_passed, z_moved), log_slope.sum(-1)
 
-    def _params(self, passed: Tensor, context: Tensor | None) -> Tensor:
-        h: Tensor = self.conditioner(concatenate(passed, context))
+    def _by_kernel(
+        self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
+        if is_traced() or not value.numel() or is_watched(self.transformer):
+            return None
+        kernel = self.transformer.kernel(formula == self._inverse)
+        network, own = self._network_for_kernels()
+        if kernel is None or network is None:
+            return None
+        value, context = broadcast_batch(value, context)
+        library = kernels_for(value, context, *own)
+        if library is None:
+            return None
+        return LayerKernel(library, "coupling", kernel, network, formula)(value, context, own)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether there is a compiled kernel for a layer of this kind."""
+        return self.transformer.kernel(False) is not None and self._network_for_kernels()[0] is not None
+
+    def _network_for_kernels(self) -> tuple[KernelNetwork | None, list[Tensor]]:
+        """What the kernels are told of the conditioner as it is now, and its weights and biases; `None` for one that
+        they do not know, or that is not of this layer's sizes."""
+        conditioner = self.conditioner
+        if type(conditioner) is not MLP or conditioner.activation not in ACTIVATIONS:
+            return None, []
+        own = conditioner.weights_and_biases()
+        widths = tuple(weight.shape[0] for weight in own[:-2:2])
+        key = conditioner.activation, widths
+        if key not in self.networks:
+            self.networks[key] = KernelNetwork(
+                [i for i, passes in enumerate(self.mask) if not passes],
+                [i for i, passes in enumerate(self.mask) if passes],
+                self.context_features,
+                widths,
+                ACTIVATIONS[conditioner.activation],
+                self.params_shape[1],
+            )
+        network = self.networks[key]
+        fits = [weight.shape for weight in own[::2]] == network.weight_shapes
+        return network if fits and self.transformer.num_params == self.params_shape[1] else None, own
+
+    def _params(self, passed: Tensor, context: Tensor | None, *own: Tensor) -> Tensor:
+        seen = concatenate(passed, context)
+        if own:
+            names = [name for name, _ in self.conditioner.named_parameters()]
+            h = functional_call(self.conditioner, dict(zip(names, own, strict=True)), (seen,))
+        else:
+            h = self.conditioner(seen)
         if h.shape[-1] != self.num_params:
             moved, each = self.params_shape
             raise ValueError(

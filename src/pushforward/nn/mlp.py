@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pushforward._native import is_watched
+
 
 class MLP(nn.Module):
     """Multilayer perceptron, `(*, in_features)` to `(*, out_features)`.
@@ -42,11 +44,21 @@ class MLP(nn.Module):
         for n, m in itertools.pairwise(widths):
             layers += [nn.Linear(n, m), activation()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
+        self.kinds = tuple(map(type, self.layers))
         self.straight = nn.Parameter(torch.zeros(out_features, in_features)) if skip else None
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
         return out if self.straight is None else out + x @ self.straight.mT
+
+    def weights_and_biases(self) -> list[Tensor]:
+        """Of each linear map the weight and the bias; none if the network is more than these maps with the nonlinearity
+        between them, or hooks watch what passes through."""
+        parts = tuple(self.layers._modules.values())
+        if self.skip or tuple(map(type, parts)) != self.kinds or is_watched(self, self.layers, *parts):
+            return []
+        own = [part._parameters[name] for part in parts[::2] for name in ("weight", "bias")]
+        return [] if any(each is None for each in own) else own
 
     @torch.no_grad()
     def start_at_(self, output: Tensor) -> None:

@@ -1,0 +1,226 @@
+// Tiles of rows and what is computed in them: the network of a layer, its products and its nonlinearity.
+//
+// Within a tile the rows lie side by side, so that each unit of the network is a few vectors, and all that is computed
+// of a tile stays in the cache.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "maps.h"
+
+struct pushforward_network {
+  int32_t columns;  // of the events
+  int32_t moved;    // how many of them go through the scalar map
+  int32_t inputs;   // what the network sees
+  int32_t context;  // how many of these are the context
+  int32_t hidden_layers, activation, residual;
+  int32_t parameters;      // how many numbers the scalar map takes for each value
+  const int32_t *moved_at;  // which columns are moved, in the order of their generation
+  const int32_t *passed_at; // which columns of a coupling pass, and are seen before the context
+  const int32_t *widths;    // of the hidden layers
+  const int32_t *known;     // of a masked network, (hidden_layers, moved): how many units see at most i columns
+};
+
+namespace {
+
+constexpr int tile_vectors = 4;
+template <class T> constexpr int tile_rows = tile_vectors * lanes<T>;
+
+// What a product keeps in registers at once: units times vectors.
+#if defined(__AVX512F__)
+constexpr int most_units = 6, vectors_at_once = 4;
+#else
+constexpr int most_units = 4, vectors_at_once = 2;
+#endif
+
+template <class T, bool transposed, int units, int vectors>
+INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step) {
+  Vector<T> sum[units][vectors];
+#pragma GCC unroll 8
+  for (int m = 0; m < units; m++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[m][v] = out[m * out_step + v];
+#pragma GCC unroll 2
+  for (int k = 0; k < inputs; k++, in += in_step) {
+    Vector<T> seen[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) seen[v] = in[v];
+#pragma GCC unroll 8
+    for (int m = 0; m < units; m++)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) sum[m][v] += (transposed ? weight[int64_t(k) * row + m] : weight[m * row + k]) * seen[v];
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < units; m++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) out[m * out_step + v] = sum[m][v];
+}
+
+template <class T, bool transposed, int units>
+void product_of(int vectors, const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step) {
+  for (; vectors > 0; vectors -= vectors_at_once, in += vectors_at_once, out += vectors_at_once)
+    switch (std::min(vectors, vectors_at_once)) {
+      case 1: product_of<T, transposed, units, 1>(weight, row, inputs, in, in_step, out, out_step); break;
+#if defined(__AVX512F__)
+      case 3: product_of<T, transposed, units, 3>(weight, row, inputs, in, in_step, out, out_step); break;
+      case 4: product_of<T, transposed, units, 4>(weight, row, inputs, in, in_step, out, out_step); break;
+#endif
+      default: product_of<T, transposed, units, 2>(weight, row, inputs, in, in_step, out, out_step);
+    }
+}
+
+// Adds weight times in, (inputs, vectors) whose rows lie `in_step` apart, to out, (units, vectors). The weight has rows
+// that lie `row` apart: one for each unit, or, if it is transposed, one for each input.
+template <class T, bool transposed = false>
+void product(int vectors, const T *weight, int row, int units, int inputs, const Vector<T> *in, Vector<T> *out,
+             int in_step = tile_vectors, int out_step = tile_vectors) {
+  while (units > 0) {
+    // In parts of nearly equal size: a single unit left over would be slow.
+    const int parts = (units + most_units - 1) / most_units, part = (units + parts - 1) / parts;
+    switch (part) {
+      case 1: product_of<T, transposed, 1>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+      case 2: product_of<T, transposed, 2>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+      case 3: product_of<T, transposed, 3>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+#if defined(__AVX512F__)
+      case 5: product_of<T, transposed, 5>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+      case 6: product_of<T, transposed, 6>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+#endif
+      default: product_of<T, transposed, 4>(vectors, weight, row, inputs, in, in_step, out, out_step);
+    }
+    weight += transposed ? part : part * row, out += part * out_step, units -= part;
+  }
+}
+
+enum { relu, silu, tanh_ };
+
+template <class T> INLINE Vector<T> activated(int activation, Vector<T> a) {
+  switch (activation) {
+    case relu: return maximum<T>(a, Vector<T>{});
+    case silu: return a * sigmoid<T>(a);
+    default: return hyperbolic_tangent<T>(a);
+  }
+}
+
+// Whether the slope is a function of what comes out, which is kept in any case.
+INLINE bool has_slope_of_output(int activation) { return activation != silu; }
+
+// The slope, of what comes out if that is enough, or else of what goes in.
+template <class T> INLINE Vector<T> slope_of_activation(int activation, Vector<T> a) {
+  switch (activation) {
+    case relu: return select(a > T(0), filled(T(1)), Vector<T>{});
+    case silu: {
+      Vector<T> s = sigmoid<T>(a);
+      return s * (T(1) + a * (T(1) - s));
+    }
+    default: return T(1) - a * a;
+  }
+}
+
+// What both passes of a layer need to know of its sizes.
+struct Shape : pushforward_network {
+  explicit Shape(const pushforward_network &network) : pushforward_network(network) {}
+  int seen(int layer) const { return layer ? widths[layer - 1] : inputs; }
+  int made(int layer) const { return layer < hidden_layers ? widths[layer] : moved * parameters; }
+  bool keeps_before() const { return !has_slope_of_output(activation); }
+
+  // What a pass computes in a tile, block by block: what each layer sees (0..L), h, the log-slopes and the values of
+  // the scalar map, and each hidden layer before its nonlinearity.
+  std::vector<int> blocks() const {
+    std::vector<int> units;
+    for (int layer = 0; layer <= hidden_layers; layer++) units.push_back(seen(layer));
+    units.insert(units.end(), {made(hidden_layers), moved, moved});
+    for (int layer = 0; layer < hidden_layers; layer++) units.push_back(widths[layer]);
+    return units;
+  }
+  int h_block() const { return hidden_layers + 1; }
+  int log_slopes_block() const { return hidden_layers + 2; }
+  int found_block() const { return hidden_layers + 3; }
+  int before_block(int layer) const { return hidden_layers + 4 + layer; }
+  // Where the slope of a hidden layer's nonlinearity is to be taken.
+  int slope_block(int layer) const { return keeps_before() ? before_block(layer) : layer + 1; }
+
+  // How many units of these the gradient needs; they follow each other in one array, (units, stride).
+  int64_t saved_units() const {
+    const std::vector<int> units = blocks();
+    int64_t total = 0;
+    for (int block = 0; block < (keeps_before() ? int(units.size()) : before_block(0)); block++) total += units[block];
+    return total;
+  }
+
+  // Tiles that are worth a thread.
+  int64_t grain(int64_t rows) const {
+    int64_t products = 0;
+    for (int layer = 0; layer <= hidden_layers; layer++) products += int64_t(seen(layer)) * made(layer);
+    return 1 + 4'000'000 / (products * rows);
+  }
+};
+
+// Column of a row-major (n, columns) array from a row on. Beyond the last row, values are repeated, so that they are as
+// sane as that one, and cotangents are zero.
+enum class Beyond { repeated, zero };
+
+template <class T> INLINE void read_column(const T *from, int columns, int64_t rows, Vector<T> *to, Beyond beyond) {
+  T *each = reinterpret_cast<T *>(to);
+  const int64_t known = std::min<int64_t>(rows, tile_rows<T>);
+  for (int64_t r = 0; r < known; r++) each[r] = from[r * columns];
+  for (int64_t r = known; r < tile_rows<T>; r++) each[r] = beyond == Beyond::zero ? T(0) : each[known - 1];
+}
+
+template <class T> INLINE void write_column(const Vector<T> *from, int columns, int64_t rows, T *to) {
+  for (int r = 0; r < std::min<int64_t>(rows, tile_rows<T>); r++) to[int64_t(r) * columns] = reinterpret_cast<const T *>(from)[r];
+}
+
+// Between a tile and a (units, stride) array, of which it is some columns.
+template <class T> void write_tile(const Vector<T> *tile, int64_t units, T *to, int64_t stride) {
+  for (int64_t u = 0; u < units; u++) std::memcpy(to + u * stride, tile + u * tile_vectors, sizeof(Vector<T>) * tile_vectors);
+}
+
+template <class T> void read_tile(const T *from, int64_t stride, int64_t units, Vector<T> *tile) {
+  for (int64_t u = 0; u < units; u++) std::memcpy(tile + u * tile_vectors, from + u * stride, sizeof(Vector<T>) * tile_vectors);
+}
+
+// Rows in whole tiles, and a little more: columns that lie a power of two apart would share a few lines of the cache.
+template <class T> int64_t saved_stride(int64_t n) {
+  return (n + tile_rows<T> - 1) / tile_rows<T> * tile_rows<T> + 64 / int64_t(sizeof(T));
+}
+
+// How many vectors of a tile hold rows, if so many are left.
+template <class T> INLINE int vectors_in_use(int64_t rows) {
+  return int(std::min<int64_t>(tile_vectors, (rows + lanes<T> - 1) / lanes<T>));
+}
+
+// Several blocks of a tile's units in one piece of memory.
+template <class T> struct Scratch {
+  std::vector<Vector<T>> memory;
+  std::vector<size_t> starts;
+  explicit Scratch(const std::vector<int> &units) {
+    size_t size = 0;
+    for (int u : units) starts.push_back(size), size += size_t(u) * tile_vectors;
+    memory.resize(size);
+  }
+  Vector<T> *operator[](size_t block) { return memory.data() + starts[block]; }
+};
+
+// The same blocks of what was saved.
+template <class T> struct Saved {
+  const T *from;
+  int64_t stride;
+  std::vector<int64_t> starts;
+  Saved(const std::vector<int> &units, const T *from, int64_t stride) : from(from), stride(stride) {
+    int64_t unit = 0;
+    for (int u : units) starts.push_back(unit), unit += u;
+  }
+  const T *at(int block, int64_t unit, int64_t row) const { return from + (starts[size_t(block)] + unit) * stride + row; }
+  void read(int block, int64_t unit, int64_t units, int64_t row, Vector<T> *tile) const {
+    read_tile(at(block, unit, row), stride, units, tile);
+  }
+};
+
+// What one tile starts with: each unit's bias.
+template <class T> INLINE void fill_with(const T *biases, int units, Vector<T> *tile) {
+  for (int u = 0; u < units; u++)
+    for (int v = 0; v < tile_vectors; v++) tile[u * tile_vectors + v] = filled(biases[u]);
+}
+
+}  // namespace
