@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pushforward._native import kernels_for
 from pushforward.bases import Base
-from pushforward.bijections import Bijection, Chain, Coupling, MaskedAutoregressive
+from pushforward.bijections import Bijection, Chain
+from pushforward.bijections.kernel_layer import KernelLayer
 from pushforward.distribution import FlowDistribution
 from pushforward.numerics import check_context, check_event, sum_rightmost
 from pushforward.transformers import RationalQuadratic
@@ -166,7 +167,7 @@ class Flow(nn.Module):
             return False
         return any(
             (isinstance(part, RationalQuadratic) and part.kernel(False) is not None)
-            or (isinstance(part, (Coupling, MaskedAutoregressive)) and part.has_kernel)
+            or (isinstance(part, KernelLayer) and part.layer_kernel("inverse") is not None)
             for part in self.modules()
         )
 

@@ -1,7 +1,7 @@
 """Compiled kernels for the CPU, in the instruction set of the processor; invisible, and never needed."""
 
 from pushforward._native.elementwise import KernelMap, affine_kernel, kernels_for, spline_kernel, with_kernel
-from pushforward._native.layers import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched
+from pushforward._native.layers import ACTIVATIONS, KernelNetwork, LayerKernel, by_kernels, is_watched
 from pushforward._native.library import NativeStatus, native_status, without_kernels
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "LayerKernel",
     "NativeStatus",
     "affine_kernel",
+    "by_kernels",
     "is_watched",
     "kernels_for",
     "native_status",

@@ -119,9 +119,8 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
           const int a = first_new(shape, layer, i), e = last_new(shape, layer, i), width = shape.widths[layer];
           const int start = layer == L - 1 ? i * P : first_new(shape, layer + 1, i), outputs = shape.made(layer + 1);
           Vector<T> *by_layer = tile[layer];
-          std::fill(by_layer + a * tile_vectors, by_layer + e * tile_vectors, Vector<T>{});
           product<T, true>(vectors, weights[layer + 1] + int64_t(start) * width + a, width, e - a, outputs - start,
-                           tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors);
+                           tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors, false);
           for (int u = a; u < e; u++) {
             Vector<T> unit[tile_vectors];
             kept.read(shape.slope_block(layer), u, 1, row, unit);
@@ -135,14 +134,13 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       }
       if (by_context) {
         Vector<T> *by = tile[L + 1];
-        std::fill(by, by + shape.context * tile_vectors, Vector<T>{});
-        product<T, true>(vectors, weights[0], shape.inputs, shape.context, shape.widths[0], tile[0], by);
+        product<T, true>(vectors, weights[0], shape.inputs, shape.context, shape.widths[0], tile[0], by, false);
         for (int c = 0; c < shape.context; c++)
           write_column(by + c * tile_vectors, shape.context, n - row, by_context + row * shape.context + c);
       }
       for (int layer = 0; gradients && layer <= L; layer++)
-        gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), tile[layer], kept.at(layer, 0, row), stride,
-                       [&](int u) { return sees(layer, u); });
+        gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), tile[layer], kept.at(layer, 0, row), stride, sees);
+      if (gradients) gradients->finish_tile();
     }
   };
   with_gradients<T>(shape, tiles, threads, by_weights, by_biases, sees, work);

@@ -96,10 +96,8 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *weights, 
         const Vector<T> *by_made = tile[layer];
         Vector<T> *by_seen = tile[layer ? layer - 1 : L + 1];
         if (gradients)
-          gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept.at(layer, 0, row), stride,
-                         [=](int) { return width; });
-        std::fill(by_seen, by_seen + width * tile_vectors, Vector<T>{});
-        product<T, true>(vectors, weights[layer], width, width, shape.made(layer), by_made, by_seen);
+          gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept.at(layer, 0, row), stride, sees);
+        product<T, true>(vectors, weights[layer], width, width, shape.made(layer), by_made, by_seen, false);
         if (layer)
           for (int u = 0; u < width; u++) {
             Vector<T> unit[tile_vectors];
@@ -107,6 +105,7 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *weights, 
             for (int v = 0; v < vectors; v++) by_seen[u * tile_vectors + v] *= slope_of_activation<T>(shape.activation, unit[v]);
           }
       }
+      if (gradients) gradients->finish_tile();
       Vector<T> *by_seen = tile[L + 1];
       for (int i = 0; i < passed; i++) {
         const int column = shape.passed_at[i];

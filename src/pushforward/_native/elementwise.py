@@ -18,7 +18,7 @@ Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Owner = TypeVar("Owner")
 MOST_BINS = 64
 KINDS = {"affine": 0, "rational_quadratic": 1}
-# What torch dispatches by, of an ordinary tensor on the CPU: not lazily negated, not a transform's, not another device's.
+# What torch dispatches an ordinary tensor on the CPU by: not lazily negated, of no transform, and on no other device.
 with torch.inference_mode():
     _of_inference = torch.empty(0)
 PLAIN = {torch._C._dispatch_keys(tensor).raw_repr() for tensor in (torch.empty(0), _of_inference)}

@@ -6,45 +6,63 @@
 
 namespace {
 
-// Those of one thread's rows. A row of a weight's gradient is padded to whole vectors, an odd number of them: rows a
-// power of two apart would share a few lines of the cache.
+// Those of one part of the rows. They are summed in the answer itself, if it has room for whole vectors and no other part
+// adds to it, and else in memory of their own.
 template <class T> class Gradients {
+  struct Layer {
+    Vector<T> *weights;
+    int step;  // vectors from one unit's weights to the next's
+    bool is_answer;
+  };
   const Shape &shape;
-  std::vector<size_t> starts;
-  std::vector<Vector<T>> weights, biases, flipped;
+  T *const *by_weights, *const *by_biases;
+  bool is_first, is_empty = true;
+  std::vector<Layer> layers;
+  std::vector<Vector<T>> memory, biases, flipped;
 
-  static int row_vectors(int units) { return (units + lanes<T> - 1) / lanes<T> | 1; }
+  static int whole_vectors(int units) { return (units + lanes<T> - 1) / lanes<T>; }
+  // Rows a power of two apart would share a few lines of the cache.
+  static int spread(int vectors) { return vectors | 1; }
 
  public:
-  explicit Gradients(const Shape &shape) : shape(shape) {
+  Gradients(const Shape &shape, T *const *by_weights, T *const *by_biases, int64_t part, int64_t parts)
+      : shape(shape), by_weights(by_weights), by_biases(by_biases), is_first(part == 0) {
     size_t size = 0, made = 0;
     int most = 0;
+    std::vector<size_t> starts;
     for (int layer = 0; layer <= shape.hidden_layers; layer++) {
+      const int vectors = whole_vectors(shape.seen(layer));
+      const bool is_answer = parts == 1 && shape.seen(layer) % lanes<T> == 0 &&
+                             reinterpret_cast<uintptr_t>(by_weights[layer]) % sizeof(Vector<T>) == 0;
+      layers.push_back({reinterpret_cast<Vector<T> *>(by_weights[layer]), is_answer ? vectors : spread(vectors), is_answer});
       starts.push_back(size);
-      size += size_t(shape.made(layer)) * row_vectors(shape.seen(layer));
+      if (!is_answer) size += size_t(shape.made(layer)) * size_t(layers.back().step);
       made += size_t(shape.made(layer));
-      most = std::max(most, row_vectors(shape.seen(layer)));
+      most = std::max(most, spread(vectors));
     }
-    weights.resize(size), biases.resize(made), flipped.resize(size_t(tile_rows<T>) * most);
+    memory.resize(size), biases.resize(made), flipped.resize(size_t(tile_rows<T>) * size_t(most));
+    for (size_t layer = 0; layer < layers.size(); layer++)
+      if (!layers[layer].is_answer) layers[layer].weights = memory.data() + starts[layer];
   }
 
   // Adds what a tile's rows do: `by`, the cotangents of what the layer makes, times what it sees, `seen`, whose units lie
-  // `stride` apart. Units seen from `sees(u)` on do not count for those made from u on.
+  // `stride` apart. Of a few units made from u on, those seen beyond `sees(layer, u)` of the last one do not count.
   template <class Sees>
   void add(int layer, int rows, const Vector<T> *by, const T *seen, int64_t stride, const Sees &sees) {
-    const int units = shape.seen(layer), made = shape.made(layer), step = row_vectors(units);
+    const int units = shape.seen(layer), made = shape.made(layer), flipped_step = spread(whole_vectors(units));
     for (int column = 0; column < units; column += lanes<T>)
       for (int row = 0; row < rows; row += lanes<T>) {
         Vector<T> square[lanes<T>];
         for (int j = 0; j < lanes<T>; j++)
           square[j] = column + j < units ? load(seen + (column + j) * stride + row) : Vector<T>{};
         transpose<T>(square);
-        for (int j = 0; j < lanes<T>; j++) flipped[size_t((row + j) * step + column / lanes<T>)] = square[j];
+        for (int j = 0; j < lanes<T>; j++) flipped[size_t((row + j) * flipped_step + column / lanes<T>)] = square[j];
       }
+    const Layer &own = layers[size_t(layer)];
     for (int u = 0; u < made; u += most_units) {
-      const int several = std::min(most_units, made - u), vectors = (sees(u + several - 1) + lanes<T> - 1) / lanes<T>;
-      product(vectors, reinterpret_cast<const T *>(by + u * tile_vectors), tile_rows<T>, several, rows, flipped.data(),
-              weights.data() + starts[size_t(layer)] + size_t(u) * step, step, step);
+      const int several = std::min(most_units, made - u);
+      product(whole_vectors(sees(layer, u + several - 1)), reinterpret_cast<const T *>(by + u * tile_vectors), tile_rows<T>,
+              several, rows, flipped.data(), own.weights + size_t(u) * size_t(own.step), !is_empty, flipped_step, own.step);
     }
     Vector<T> *sums = biases.data();
     for (int earlier = 0; earlier < layer; earlier++) sums += shape.made(earlier);
@@ -52,19 +70,23 @@ template <class T> class Gradients {
       for (int v = 0; v * lanes<T> < rows; v++) sums[u] += by[u * tile_vectors + v];
   }
 
-  // Adds them to, or writes them as, gradients of the weights' own shapes.
-  template <class Sees> void give(bool first, T *const *by_weights, T *const *by_biases, const Sees &sees) const {
+  void finish_tile() { is_empty = false; }
+
+  // Completes the answer, or adds to it.
+  template <class Sees> void give(const Sees &sees) const {
     const Vector<T> *sums = biases.data();
     for (int layer = 0; layer <= shape.hidden_layers; layer++) {
-      const int units = shape.seen(layer), step = row_vectors(units);
+      const int units = shape.seen(layer);
+      const Layer &own = layers[size_t(layer)];
       for (int u = 0; u < shape.made(layer); u++, sums++) {
-        const T *from = reinterpret_cast<const T *>(weights.data() + starts[size_t(layer)] + size_t(u) * step);
+        const T *from = reinterpret_cast<const T *>(own.weights + size_t(u) * size_t(own.step));
         T *to = by_weights[layer] + int64_t(u) * units, sum = 0;
         const int seen = sees(layer, u);
-        for (int k = 0; k < seen; k++) to[k] = first ? from[k] : to[k] + from[k];
-        if (first) std::fill(to + seen, to + units, T(0));
+        if (!own.is_answer)
+          for (int k = 0; k < seen; k++) to[k] = is_first ? from[k] : to[k] + from[k];
+        if (is_first) std::fill(to + seen, to + units, T(0));
         for (int j = 0; j < lanes<T>; j++) sum += (*sums)[j];
-        by_biases[layer][u] = first ? sum : by_biases[layer][u] + sum;
+        by_biases[layer][u] = is_first ? sum : by_biases[layer][u] + sum;
       }
     }
   }
@@ -76,11 +98,11 @@ void with_gradients(const Shape &shape, int64_t tiles, int64_t threads, T *const
                     const Sees &sees, const Work &work) {
   const int64_t parts = parts_of(tiles, shape.grain(tile_rows<T>), threads);
   std::vector<Gradients<T>> gradients;
-  for (int64_t part = 0; by_weights && part < parts; part++) gradients.emplace_back(shape);
+  for (int64_t part = 0; by_weights && part < parts; part++) gradients.emplace_back(shape, by_weights, by_biases, part, parts);
   share(tiles, parts, [&](int64_t first, int64_t last, int64_t part) {
     work(first, last, by_weights ? &gradients[size_t(part)] : nullptr);
   });
-  for (size_t part = 0; part < gradients.size(); part++) gradients[part].give(part == 0, by_weights, by_biases, sees);
+  for (const auto &part : gradients) part.give(sees);
 }
 
 }  // namespace

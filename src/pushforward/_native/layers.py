@@ -5,20 +5,20 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pushforward._native.elementwise import KernelMap, may_pull, wants_grad
+from pushforward._native.elementwise import KernelMap, kernels_for, may_pull, wants_grad
 from pushforward._native.library import Library
-from pushforward.numerics import pull_back_with_graph
+from pushforward.numerics import broadcast_batch, pull_back_with_graph
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: 0, nn.SiLU: 1, nn.Tanh: 2}
 # Of a coupling; and of a masked autoregressive layer whose network sees the values given, or those that come out.
 STRUCTURES = {"coupling": 0, "parallel": 1, "sequential": 2}
-LayerFormula = Callable[..., tuple[Tensor, Tensor]]
 
 
 class KernelNetwork(ctypes.Structure):
@@ -79,80 +79,176 @@ class LayerKernel:
     """A layer in one direction, to be computed by a kernel.
 
     Attributes:
-        library: where the kernel is.
         structure: one of `STRUCTURES`.
         map: the scalar map.
         network: the shape of the network.
+        parameters: of each linear map of the network the weight and the bias.
         formula: the same by torch's operations, of value, context and parameters; for second derivatives.
     """
 
-    library: Library
     structure: str
     map: KernelMap
     network: KernelNetwork
-    formula: LayerFormula
+    parameters: list[Tensor]
+    formula: Callable[..., tuple[Tensor, Tensor]]
 
-    def __call__(self, value: Tensor, context: Tensor | None, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The layer's value and log-determinant.
-
-        Args:
-            value: shape `(*batch, features)`.
-            context: shape `(*batch, context_features)`.
-            parameters: of each linear map of the network the weight and the bias.
-
-        Returns:
-            Shapes `(*batch, features)` and `(*batch,)`.
-        """
-        if wants_grad(value, context, *parameters):
-            answer: tuple[Tensor, Tensor] = _Layer.apply(self, value, context, *parameters)  # type: ignore[no-untyped-call]
-            return answer
-        out, log_det, _ = self.apply(value, context, parameters, save=False)
-        return out, log_det
+    def takes(self, value: Tensor, context: Tensor | None) -> bool:
+        """Whether the sizes are those of the layer."""
+        sizes = self.network.columns, self.network.context
+        return sizes == (value.shape[-1], context.shape[-1] if context is not None and sizes[1] else 0)
 
     def apply(
-        self, value: Tensor, context: Tensor | None, parameters: Sequence[Tensor], save: bool
+        self, library: Library, value: Tensor, context: Tensor | None, save: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The value, the log-determinant, and what `pull` needs, `(units, at least rows)`, if it is to be saved."""
-        value, context = value.contiguous(), None if context is None else context.contiguous()
-        parameters = [parameter.contiguous() for parameter in parameters]
+        """The value, the log-determinant, and what `pull` needs, `(units, at least rows)`, if it is to be saved.
+
+        Args:
+            library: the kernels.
+            value: shape `(*batch, features)`, contiguous as all.
+            context: shape `(*batch, context_features)`; not looked at by a layer without.
+            save: whether there will be a `pull`.
+        """
         out, log_det = torch.empty_like(value), value.new_empty(value.shape[:-1])
         saved = None
         if save:
-            saved = value.new_empty(self.library.saved_shape(self.network, log_det.numel(), value.dtype))
-        self.library.call(
+            saved = value.new_empty(library.saved_shape(self.network, log_det.numel(), value.dtype))
+        weights, biases = self.parameters[::2], self.parameters[1::2]
+        library.call(
             "layer", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), _addresses(parameters[::2]), _addresses(parameters[1::2]), log_det.numel(),
-            value.data_ptr(), _address(context), out.data_ptr(), log_det.data_ptr(), _address(saved),
+            ctypes.addressof(self.network), _addresses(weights), _addresses(biases), log_det.numel(), value.data_ptr(),
+            _address(context), out.data_ptr(), log_det.data_ptr(), _address(saved),
         )  # fmt: skip
         return out, log_det, saved
 
     def pull(
         self,
+        library: Library,
         value: Tensor,
-        context: Tensor | None,
-        parameters: Sequence[Tensor],
         saved: Tensor,
         by_out: Tensor,
         by_log_det: Tensor,
-        needed: Sequence[bool],
-    ) -> list[Tensor | None]:
-        """The gradients by the value, the context, and each weight and bias, those needed."""
-        value, by_out, by_log_det = value.contiguous(), by_out.contiguous(), by_log_det.contiguous()
-        weights = [weight.contiguous() for weight in parameters[::2]]
+        by_context: Tensor | None,
+        parameters: Sequence[Tensor],
+        needs_parameters: bool,
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The gradients by the value and each weight and bias; that by the context is written into `by_context`."""
         by_value = torch.empty_like(value)
-        by_context = None
-        if context is not None and needed[1]:
-            by_context = torch.empty_like(context, memory_format=torch.contiguous_format)
-        by_weights: list[Tensor | None] = [None] * len(parameters)
-        if any(needed[2:]):
-            by_weights = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in parameters]
-        self.library.call(
+        by_parameters: list[Tensor | None] = [None] * len(parameters)
+        if needs_parameters:
+            by_parameters = [torch.empty_like(each) for each in parameters]
+        library.call(
             "layer_pull", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), _addresses(weights), by_log_det.numel(), value.data_ptr(), saved.data_ptr(),
-            by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address(by_context),
-            _addresses(by_weights[::2]), _addresses(by_weights[1::2]),
+            ctypes.addressof(self.network), _addresses(parameters[::2]), by_log_det.numel(), value.data_ptr(),
+            saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address(by_context),
+            _addresses(by_parameters[::2]), _addresses(by_parameters[1::2]),
         )  # fmt: skip
-        return [by_value, by_context, *by_weights]
+        return by_value, by_parameters
+
+
+def by_kernels(kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """The value after these layers, one after the other, and their log-determinant; `None` where kernels may not.
+
+    Args:
+        kernels: the layers, first to last.
+        value: shape `(*batch, features)`.
+        context: shape `(*batch, context_features)`, for those layers that take one.
+
+    Returns:
+        Shapes `(*batch, features)` and `(*batch,)`.
+    """
+    parameters = [parameter for kernel in kernels for parameter in kernel.parameters]
+    library = kernels_for(value, context, *parameters)
+    if library is None or not value.numel() or not all(kernel.takes(value, context) for kernel in kernels):
+        return None
+    value, context = broadcast_batch(value, context)
+    if wants_grad(value, context, *parameters):
+        answer: tuple[Tensor, Tensor] = _Layers.apply(library, kernels, value, context, *parameters)  # type: ignore[no-untyped-call]
+        return answer
+    out, log_det, _ = _apply(library, kernels, value, context, save=False)
+    return out, log_det
+
+
+def _apply(
+    library: Library, kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None, save: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The value, the log-determinant, and for each layer what goes into it and what it saves, if it does."""
+    value, context = value.contiguous(), None if context is None else context.contiguous()
+    kept: list[Tensor] = []
+    total: Tensor | None = None
+    for kernel in kernels:
+        kernel.parameters = [parameter.contiguous() for parameter in kernel.parameters]
+        out, log_det, saved = kernel.apply(library, value, context, save)
+        if saved is not None:
+            kept += [value, saved]
+        value, total = out, log_det if total is None else total.add_(log_det)
+    assert total is not None
+    return value, total, kept
+
+
+class _Layers(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        library: Library,
+        kernels: Sequence[LayerKernel],
+        value: Tensor,
+        context: Tensor | None,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        out, log_det, kept = _apply(library, kernels, value, context, save=True)
+        ctx.library, ctx.kernels = library, kernels
+        ctx.save_for_backward(value, context, *parameters, *kept)
+        return out, log_det
+
+    @staticmethod
+    def backward(ctx: Any, by_out: Tensor, by_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        count = len(tensors) - 2 * len(ctx.kernels)
+        inputs, kept = tensors[:count], tensors[count:]
+        if may_pull(inputs[0], by_out, by_log_det):
+            return None, None, *_pull(ctx, inputs, kept, by_out, by_log_det)
+        with torch.enable_grad():
+            return None, None, *pull_back_with_graph(partial(_by_formulas, ctx.kernels), inputs, (by_out, by_log_det))
+
+
+def _pull(
+    ctx: Any, inputs: Sequence[Tensor], kept: Sequence[Tensor], by_value: Tensor, by_log_det: Tensor
+) -> list[Tensor | None]:
+    """The gradients by the value, the context and the parameters."""
+    _, context, *parameters = inputs
+    by_value, by_log_det = by_value.contiguous(), by_log_det.contiguous()
+    by_context: Tensor | None = None
+    by_parameters: list[Tensor | None] = []
+    last = len(parameters)
+    for k in reversed(range(len(ctx.kernels))):
+        kernel, first = ctx.kernels[k], last - len(ctx.kernels[k].parameters)
+        own = None
+        if context is not None and kernel.network.context and ctx.needs_input_grad[3]:
+            own = torch.empty_like(context, memory_format=torch.contiguous_format)
+        by_value, by_own = kernel.pull(
+            ctx.library,
+            *kept[2 * k : 2 * k + 2],
+            by_value,
+            by_log_det,
+            own,
+            [parameter.contiguous() for parameter in parameters[first:last]],
+            any(ctx.needs_input_grad[4 + first : 4 + last]),
+        )
+        if own is not None:
+            by_context = own if by_context is None else by_context.add_(own)
+        by_parameters, last = by_own + by_parameters, first
+    return [by_value, by_context, *by_parameters]
+
+
+def _by_formulas(
+    kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None, *parameters: Tensor
+) -> tuple[Tensor, Tensor]:
+    first, total = 0, torch.zeros((), dtype=value.dtype)
+    for kernel in kernels:
+        last = first + len(kernel.parameters)
+        value, log_det = kernel.formula(value, context if kernel.network.context else None, *parameters[first:last])
+        first, total = last, total + log_det
+    return value, total
 
 
 def is_watched(*parts: nn.Module) -> bool:
@@ -171,24 +267,3 @@ def _addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p
     if tensors[0] is None:
         return None
     return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
-
-
-class _Layer(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, kernel: LayerKernel, value: Tensor, context: Tensor | None, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        out, log_det, saved = kernel.apply(value, context, parameters, save=True)
-        ctx.kernel = kernel
-        ctx.save_for_backward(saved, value, context, *parameters)
-        return out, log_det
-
-    @staticmethod
-    def backward(ctx: Any, by_out: Tensor, by_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        saved, value, context, *parameters = ctx.saved_tensors
-        if not may_pull(value, by_out, by_log_det):
-            with torch.enable_grad():
-                inputs = value, context, *parameters
-                return None, *pull_back_with_graph(ctx.kernel.formula, inputs, (by_out, by_log_det))
-        needed = ctx.needs_input_grad[1:]
-        return None, *ctx.kernel.pull(value, context, parameters, saved, by_out, by_log_det, needed)

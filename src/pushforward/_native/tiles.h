@@ -35,12 +35,13 @@ constexpr int most_units = 4, vectors_at_once = 2;
 #endif
 
 template <class T, bool transposed, int units, int vectors>
-INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step) {
+INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
+                       bool add) {
   Vector<T> sum[units][vectors];
 #pragma GCC unroll 8
   for (int m = 0; m < units; m++)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) sum[m][v] = out[m * out_step + v];
+    for (int v = 0; v < vectors; v++) sum[m][v] = add ? out[m * out_step + v] : Vector<T>{};
 #pragma GCC unroll 2
   for (int k = 0; k < inputs; k++, in += in_step) {
     Vector<T> seen[vectors];
@@ -58,35 +59,36 @@ INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in
 }
 
 template <class T, bool transposed, int units>
-void product_of(int vectors, const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step) {
+void product_of(int vectors, const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
+                bool add) {
   for (; vectors > 0; vectors -= vectors_at_once, in += vectors_at_once, out += vectors_at_once)
     switch (std::min(vectors, vectors_at_once)) {
-      case 1: product_of<T, transposed, units, 1>(weight, row, inputs, in, in_step, out, out_step); break;
+      case 1: product_of<T, transposed, units, 1>(weight, row, inputs, in, in_step, out, out_step, add); break;
 #if defined(__AVX512F__)
-      case 3: product_of<T, transposed, units, 3>(weight, row, inputs, in, in_step, out, out_step); break;
-      case 4: product_of<T, transposed, units, 4>(weight, row, inputs, in, in_step, out, out_step); break;
+      case 3: product_of<T, transposed, units, 3>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 4: product_of<T, transposed, units, 4>(weight, row, inputs, in, in_step, out, out_step, add); break;
 #endif
-      default: product_of<T, transposed, units, 2>(weight, row, inputs, in, in_step, out, out_step);
+      default: product_of<T, transposed, units, 2>(weight, row, inputs, in, in_step, out, out_step, add);
     }
 }
 
-// Adds weight times in, (inputs, vectors) whose rows lie `in_step` apart, to out, (units, vectors). The weight has rows
-// that lie `row` apart: one for each unit, or, if it is transposed, one for each input.
+// Adds weight times in, (inputs, vectors) whose rows lie `in_step` apart, to out, (units, vectors), or, if not `add`, puts
+// it there. The weight has rows that lie `row` apart: one for each unit, or, if it is transposed, one for each input.
 template <class T, bool transposed = false>
 void product(int vectors, const T *weight, int row, int units, int inputs, const Vector<T> *in, Vector<T> *out,
-             int in_step = tile_vectors, int out_step = tile_vectors) {
+             bool add = true, int in_step = tile_vectors, int out_step = tile_vectors) {
   while (units > 0) {
     // In parts of nearly equal size: a single unit left over would be slow.
     const int parts = (units + most_units - 1) / most_units, part = (units + parts - 1) / parts;
     switch (part) {
-      case 1: product_of<T, transposed, 1>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
-      case 2: product_of<T, transposed, 2>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
-      case 3: product_of<T, transposed, 3>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+      case 1: product_of<T, transposed, 1>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 2: product_of<T, transposed, 2>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 3: product_of<T, transposed, 3>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
 #if defined(__AVX512F__)
-      case 5: product_of<T, transposed, 5>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
-      case 6: product_of<T, transposed, 6>(vectors, weight, row, inputs, in, in_step, out, out_step); break;
+      case 5: product_of<T, transposed, 5>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 6: product_of<T, transposed, 6>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
 #endif
-      default: product_of<T, transposed, 4>(vectors, weight, row, inputs, in, in_step, out, out_step);
+      default: product_of<T, transposed, 4>(vectors, weight, row, inputs, in, in_step, out, out_step, add);
     }
     weight += transposed ? part : part * row, out += part * out_step, units -= part;
   }

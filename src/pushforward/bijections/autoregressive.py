@@ -1,18 +1,19 @@
 """Autoregressive layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched, kernels_for
-from pushforward.bijections.base import Bijection
+from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched
+from pushforward.bijections.base import Direction
+from pushforward.bijections.kernel_layer import KernelLayer
 from pushforward.nn import MaskedMLP, sequential_map
-from pushforward.numerics import broadcast_batch, is_traced
+from pushforward.numerics import broadcast_batch
 from pushforward.transformers import Transformer
 
 
-class MaskedAutoregressive(Bijection):
+class MaskedAutoregressive(KernelLayer):
     """x_i = tau(z_i; h_i(x_<i, context)), the masked autoregressive map.
 
     The inverse, from x to z, is one pass of a masked network. The forward direction finds one feature after the other
@@ -78,51 +79,30 @@ class MaskedAutoregressive(Bijection):
         self.register_buffer("generation", torch.tensor(self.order), persistent=False)
         self.register_buffer("restore", torch.tensor(self.order).argsort(), persistent=False)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _forward(self, z: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
         z, context = broadcast_batch(z, context)
-        return self._by_kernel(self._sequential, z, context) or self._sequential(z, context)
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, context = broadcast_batch(x, context)
-        return self._by_kernel(self._parallel, x, context) or self._parallel(x, context)
-
-    def _sequential(self, z: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
-        """From z to x; by torch's operations, as `_parallel`, and from other weights and biases if they are given."""
         parameters = self.conditioner.masked_parameters(own or None)
         x_sorted, log_slope = sequential_map(self.conditioner, self.transformer, self._sorted(z), context, parameters)
         return self._restored(x_sorted), log_slope.sum(-1)
 
-    def _parallel(self, x: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
+    def _inverse(self, x: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
+        x, context = broadcast_batch(x, context)
         x_sorted = self._sorted(x)
         h = self.conditioner(x_sorted, context, self.conditioner.masked_parameters(own or None))
         z_sorted, log_slope = self.transformer.inverse(x_sorted, h)
         return self._restored(z_sorted), log_slope.sum(-1)
 
-    def _by_kernel(
-        self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
-        if is_traced() or not value.numel() or not self.has_kernel:
+    def layer_kernel(self, direction: Direction) -> LayerKernel | None:
+        conditioner = self.conditioner
+        if type(conditioner) is not MaskedMLP or type(conditioner.act) not in ACTIVATIONS:
             return None
-        if is_watched(self.conditioner, self.conditioner.act, self.transformer):
+        kernel, network = self.transformer.kernel(direction == "inverse"), self._network_for_kernels()
+        if kernel is None or network is None or is_watched(conditioner, conditioner.act, self.transformer):
             return None
-        sequential = formula == self._sequential
-        kernel = self.transformer.kernel(not sequential)
-        network = self._network_for_kernels()
-        own = self.conditioner.weights_and_biases()
-        library = kernels_for(value, context, *own)
-        if library is None or kernel is None or network is None:
-            return None
-        structure = "sequential" if sequential else "parallel"
-        layer = LayerKernel(library, structure, kernel, network, formula)
-        return layer(value, context, own)
-
-    @property
-    def has_kernel(self) -> bool:
-        """Whether there is a compiled kernel for a layer of this kind."""
-        own = self.conditioner
-        is_known = type(own) is MaskedMLP and type(own.act) in ACTIVATIONS
-        return is_known and self.transformer.kernel(False) is not None
+        own = conditioner.weights_and_biases()
+        if direction == "forward":
+            return LayerKernel("sequential", kernel, network, own, self._forward)
+        return LayerKernel("parallel", kernel, network, own, self._inverse)
 
     def _sorted(self, value: Tensor) -> Tensor:
         """The features in the order of their generation."""

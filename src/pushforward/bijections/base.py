@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from pushforward.numerics import check_context, check_event, check_sizes
 
 Cheap = Literal["both", "forward", "inverse", "neither"]
+Direction = Literal["forward", "inverse"]
 
 
 class Bijection(nn.Module, ABC):
@@ -35,21 +36,24 @@ class Bijection(nn.Module, ABC):
         event_dim: number of trailing dimensions that make one z; `log_det` has the others.
         context_features: size of the context, 0 for none.
         cheap: the direction or directions that cost one evaluation in closed form.
-        fused: a static method, if there is one, that gives x and the log-determinant of several layers of the class,
-            first to last; `Chain` calls it for those in a row that take no context.
+        fused: a static method, if there is one, that takes several layers, the direction "forward" or "inverse", a
+            value and a context, and gives what these layers do in a row, the first one first, or `None` where it does
+            not know how; `Chain` calls it. A subclass that overrides a direction has none, unless it brings its own.
     """
 
     event_shape: tuple[int, ...] | None = None
     event_dim: int = 1
     context_features: int = 0
     cheap: Cheap = "both"
-    fused: Callable[[Sequence[Any], Tensor], tuple[Tensor, Tensor]] | None = None
+    fused: Callable[[Sequence[Any], Direction, Tensor, Tensor | None], tuple[Tensor, Tensor] | None] | None = None
 
     features: int
     hidden_features: tuple[int, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if ("forward" in vars(cls) or "inverse" in vars(cls)) and "fused" not in vars(cls):
+            cls.fused = None
         for name, checked in (("forward", _checked_forward), ("inverse", _checked_inverse)):
             if name in vars(cls):
                 setattr(cls, name, checked(vars(cls)[name]))
@@ -122,26 +126,26 @@ class Bijection(nn.Module, ABC):
         self.hidden_features = tuple(hidden_features)
 
 
-Direction = Callable[[Bijection, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+Method = Callable[[Bijection, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def _checked_forward(direction: Direction) -> Direction:
-    @functools.wraps(direction)
+def _checked_forward(method: Method) -> Method:
+    @functools.wraps(method)
     def forward(self: Bijection, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         name = type(self).__name__
         check_event(name, "z", z, self.event_shape, self.event_dim)
         check_context(name, context, self.context_features)
-        return direction(self, z, context)
+        return method(self, z, context)
 
     return forward
 
 
-def _checked_inverse(direction: Direction) -> Direction:
-    @functools.wraps(direction)
+def _checked_inverse(method: Method) -> Method:
+    @functools.wraps(method)
     def inverse(self: Bijection, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         name = type(self).__name__
         check_event(name, "x", x, self.data_shape, self.data_dim)
         check_context(name, context, self.context_features)
-        return direction(self, x, context)
+        return method(self, x, context)
 
     return inverse

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pushforward.bijections.base import Bijection, Cheap
+from pushforward._native import is_watched
+from pushforward.bijections.base import Bijection, Cheap, Direction
 from pushforward.bijections.normalization import BatchNorm
-from pushforward.bijections.recompute import Direction, Step, compose, recompose
+from pushforward.bijections.recompute import Step, compose, recompose
 from pushforward.numerics import sum_rightmost
 
 T = TypeVar("T")
@@ -63,8 +64,6 @@ class Chain(Bijection):
         self.cheap = _cheap([layer.cheap for layer in layers])
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.memory == "full" and not torch.compiler.is_compiling():  # which fuses by itself
-            return compose(_fused_steps(self._bijections(), self.excess), z, context)
         return self._compose("forward", self._bijections(), self.excess, z, context)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -113,7 +112,7 @@ class Chain(Bijection):
     ) -> tuple[Tensor, Tensor]:
         steps = [Step(layer, direction, dims) for layer, dims in zip(layers, excess, strict=True)]
         if self.memory == "full":
-            return compose(steps, value, context)
+            return compose(steps if torch.compiler.is_compiling() else _fused(steps), value, context)
         return recompose(steps, value, context, stride=1 if self.memory == "checkpoint" else KEPT)
 
     def _bijections(self) -> list[Bijection]:
@@ -171,31 +170,31 @@ class Inverse(Bijection):
 
 @dataclass
 class _Run:
-    """Layers of one class in a row, forward."""
+    """Steps in a row that one function can take together."""
 
-    layers: list[Bijection]
-    excess: int
+    steps: list[Step]
 
     def __call__(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        fused = self.layers[0].fused
-        assert fused is not None
-        value, log_det = fused(self.layers, value)
-        return value, sum_rightmost(log_det, self.excess)
+        first = self.steps[0]
+        assert first.layer.fused is not None
+        found = first.layer.fused([step.layer for step in self.steps], first.direction, value, context)
+        if found is None:
+            return compose(self.steps, value, context)
+        return found[0], sum_rightmost(found[1], first.excess)
 
 
-def _fused_steps(layers: Sequence[Bijection], excess: Sequence[int]) -> Iterator[Step | _Run]:
-    """The forward steps, where a class can take several layers at once as one."""
-    pairs = zip(layers, excess, strict=True)
-    for (cls, dims), group in itertools.groupby(pairs, key=lambda pair: (_fusing_class(pair[0]), pair[1])):
-        run = [layer for layer, _ in group]
-        if cls is not None and len(run) > 1:
-            yield _Run(run, dims)
+def _fused(steps: Sequence[Step]) -> Iterator[Step | _Run]:
+    """The steps, several as one where they are of a kind; compilers fuse by themselves."""
+    for (function, _), group in itertools.groupby(steps, key=_kind):
+        run = list(group)
+        if function is not None and len(run) > 1:
+            yield _Run(run)
         else:
-            yield from (Step(layer, "forward", dims) for layer in run)
+            yield from run
 
 
-def _fusing_class(layer: Bijection) -> type | None:
-    return type(layer) if layer.fused is not None and not layer.context_features else None
+def _kind(step: Step) -> tuple[object, int]:
+    return None if is_watched(step.layer) else step.layer.fused, step.excess
 
 
 def _is_reversible(layer: nn.Module) -> bool:

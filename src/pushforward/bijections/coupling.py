@@ -1,21 +1,22 @@
 """Coupling layers."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched, kernels_for
-from pushforward.bijections.base import Bijection
+from pushforward._native import ACTIVATIONS, KernelNetwork, LayerKernel, is_watched
+from pushforward.bijections.base import Direction
+from pushforward.bijections.kernel_layer import KernelLayer
 from pushforward.nn import MLP
-from pushforward.numerics import broadcast_batch, check_sizes, concatenate, is_traced
+from pushforward.numerics import check_sizes, concatenate
 from pushforward.transformers import Transformer
 
 
-class Coupling(Bijection):
+class Coupling(KernelLayer):
     """x_A = z_A and x_B = tau(z_B; h(z_A, context)): one part passes and conditions the other.
 
     Args:
@@ -94,12 +95,6 @@ class Coupling(Bijection):
         self.register_buffer("moved", torch.tensor(moved, dtype=torch.long), persistent=False)
         self.register_buffer("restore", torch.tensor(passed + moved).argsort(), persistent=False)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._by_kernel(self._forward, z, context) or self._forward(z, context)
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._by_kernel(self._inverse, x, context) or self._inverse(x, context)
-
     def _forward(self, z: Tensor, context: Tensor | None, *own: Tensor) -> tuple[Tensor, Tensor]:
         """By torch's operations, as `_inverse`, and from other weights and biases if they are given."""
         z_passed, z_moved = self._split(z)
@@ -111,26 +106,13 @@ class Coupling(Bijection):
         z_moved, log_slope = self.transformer.inverse(x_moved, self._params(x_passed, context, *own))
         return self._join(x_passed, z_moved), log_slope.sum(-1)
 
-    def _by_kernel(
-        self, formula: Callable[..., tuple[Tensor, Tensor]], value: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """What the formula gives, by a compiled kernel, or `None` where there is none for it."""
-        if is_traced() or not value.numel() or is_watched(self.transformer):
-            return None
-        kernel = self.transformer.kernel(formula == self._inverse)
+    def layer_kernel(self, direction: Direction) -> LayerKernel | None:
+        kernel = self.transformer.kernel(direction == "inverse")
         network, own = self._network_for_kernels()
-        if kernel is None or network is None:
+        if kernel is None or network is None or is_watched(self.transformer):
             return None
-        value, context = broadcast_batch(value, context)
-        library = kernels_for(value, context, *own)
-        if library is None:
-            return None
-        return LayerKernel(library, "coupling", kernel, network, formula)(value, context, own)
-
-    @property
-    def has_kernel(self) -> bool:
-        """Whether there is a compiled kernel for a layer of this kind."""
-        return self.transformer.kernel(False) is not None and self._network_for_kernels()[0] is not None
+        formula = self._forward if direction == "forward" else self._inverse
+        return LayerKernel("coupling", kernel, network, own, formula)
 
     def _network_for_kernels(self) -> tuple[KernelNetwork | None, list[Tensor]]:
         """What the kernels are told of the conditioner as it is now, and its weights and biases; `None` for one that
@@ -158,7 +140,7 @@ class Coupling(Bijection):
         seen = concatenate(passed, context)
         if own:
             names = [name for name, _ in self.conditioner.named_parameters()]
-            h = functional_call(self.conditioner, dict(zip(names, own, strict=True)), (seen,))
+            h: Tensor = functional_call(self.conditioner, dict(zip(names, own, strict=True)), (seen,))
         else:
             h = self.conditioner(seen)
         if h.shape[-1] != self.num_params:

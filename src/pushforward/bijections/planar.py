@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pushforward.bijections.base import Bijection
+from pushforward.bijections.base import Bijection, Direction
 from pushforward.nn import Parameters
 from pushforward.numerics import is_traced, positive, pull_back_with_graph, solve_increasing
 
@@ -54,8 +54,12 @@ class Planar(Bijection):
         return x - u * t.unsqueeze(-1), -torch.log1p(wu * (1 - t.square()))
 
     @staticmethod
-    def fused(layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
+    def fused(
+        layers: Sequence[Any], direction: Direction, z: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
         """One layer after the other; all that does not wait for z is computed for all of them at once."""
+        if direction == "inverse" or any(layer.context_features for layer in layers):
+            return None
         u, w, b, wu = _constrained(*Parameters.stacked([layer.params for layer in layers]))
         if is_traced() or z.dim() != 2 or not len(z):
             x, t = _recursion(z, u, w, b)

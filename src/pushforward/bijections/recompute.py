@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pushforward.bijections.base import Bijection
+from pushforward.bijections.base import Bijection, Direction
 from pushforward.numerics import is_traced, pull_back, pull_back_with_graph, sum_rightmost
-
-Direction = Literal["forward", "inverse"]
 
 
 @dataclass

@@ -57,8 +57,13 @@ class MLP(nn.Module):
         parts = tuple(self.layers._modules.values())
         if self.skip or tuple(map(type, parts)) != self.kinds or is_watched(self, self.layers, *parts):
             return []
-        own = [part._parameters[name] for part in parts[::2] for name in ("weight", "bias")]
-        return [] if any(each is None for each in own) else own
+        own: list[Tensor] = []
+        for part in parts[::2]:
+            weight, bias = part._parameters["weight"], part._parameters["bias"]
+            if weight is None or bias is None:
+                return []
+            own += [weight, bias]
+        return own
 
     @torch.no_grad()
     def start_at_(self, output: Tensor) -> None:
