@@ -18,7 +18,8 @@ template <class T> class Gradients {
   T *const *by_weights, *const *by_biases;
   bool is_first, is_empty = true;
   std::vector<Layer> layers;
-  std::vector<Vector<T>> memory, biases, flipped;
+  std::unique_ptr<Vector<T>[]> memory, flipped;  // of any content
+  std::vector<Vector<T>> biases;
 
   static int whole_vectors(int units) { return (units + lanes<T> - 1) / lanes<T>; }
   // Rows a power of two apart would share a few lines of the cache.
@@ -40,9 +41,10 @@ template <class T> class Gradients {
       made += size_t(shape.made(layer));
       most = std::max(most, spread(vectors));
     }
-    memory.resize(size), biases.resize(made), flipped.resize(size_t(tile_rows<T>) * size_t(most));
+    memory.reset(new Vector<T>[size]), flipped.reset(new Vector<T>[size_t(tile_rows<T> * most)]);
+    biases.resize(made);
     for (size_t layer = 0; layer < layers.size(); layer++)
-      if (!layers[layer].is_answer) layers[layer].weights = memory.data() + starts[layer];
+      if (!layers[layer].is_answer) layers[layer].weights = memory.get() + starts[layer];
   }
 
   // Adds what a tile's rows do: `by`, the cotangents of what the layer makes, times what it sees, `seen`, whose units lie
@@ -62,7 +64,7 @@ template <class T> class Gradients {
     for (int u = 0; u < made; u += most_units) {
       const int several = std::min(most_units, made - u);
       product(whole_vectors(sees(layer, u + several - 1)), reinterpret_cast<const T *>(by + u * tile_vectors), tile_rows<T>,
-              several, rows, flipped.data(), own.weights + size_t(u) * size_t(own.step), !is_empty, flipped_step, own.step);
+              several, rows, flipped.get(), own.weights + size_t(u) * size_t(own.step), !is_empty, flipped_step, own.step);
     }
     Vector<T> *sums = biases.data();
     for (int earlier = 0; earlier < layer; earlier++) sums += shape.made(earlier);

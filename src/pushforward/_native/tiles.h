@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "maps.h"
@@ -194,14 +195,14 @@ template <class T> INLINE int vectors_in_use(int64_t rows) {
 
 // Several blocks of a tile's units in one piece of memory.
 template <class T> struct Scratch {
-  std::vector<Vector<T>> memory;
+  std::unique_ptr<Vector<T>[]> memory;  // of any content
   std::vector<size_t> starts;
   explicit Scratch(const std::vector<int> &units) {
     size_t size = 0;
     for (int u : units) starts.push_back(size), size += size_t(u) * tile_vectors;
-    memory.resize(size);
+    memory.reset(new Vector<T>[size]);
   }
-  Vector<T> *operator[](size_t block) { return memory.data() + starts[block]; }
+  Vector<T> *operator[](size_t block) { return memory.get() + starts[block]; }
 };
 
 // The same blocks of what was saved.

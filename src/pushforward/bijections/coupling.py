@@ -86,7 +86,7 @@ class Coupling(KernelLayer):
             )
             conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
         self.conditioner = conditioner
-        self.networks: dict[tuple[object, ...], KernelNetwork] = {}
+        self.networks: dict[tuple[object, ...], KernelNetwork | None] = {}
         # Parts that are slices are views; those of any other mask are gathered and put back by index.
         self.slices = _slices(self.mask)
         self.num_params = len(moved) * transformer.num_params
@@ -107,34 +107,33 @@ class Coupling(KernelLayer):
         return self._join(x_passed, z_moved), log_slope.sum(-1)
 
     def layer_kernel(self, direction: Direction) -> LayerKernel | None:
-        kernel = self.transformer.kernel(direction == "inverse")
-        network, own = self._network_for_kernels()
-        if kernel is None or network is None or is_watched(self.transformer):
+        conditioner, transformer = self.conditioner, self.transformer
+        kernel = transformer.kernel(direction == "inverse")
+        if kernel is None or type(conditioner) is not MLP or is_watched(transformer):
             return None
-        formula = self._forward if direction == "forward" else self._inverse
-        return LayerKernel("coupling", kernel, network, own, formula)
-
-    def _network_for_kernels(self) -> tuple[KernelNetwork | None, list[Tensor]]:
-        """What the kernels are told of the conditioner as it is now, and its weights and biases; `None` for one that
-        they do not know, or that is not of this layer's sizes."""
-        conditioner = self.conditioner
-        if type(conditioner) is not MLP or conditioner.activation not in ACTIVATIONS:
-            return None, []
         own = conditioner.weights_and_biases()
-        widths = tuple(weight.shape[0] for weight in own[:-2:2])
-        key = conditioner.activation, widths
+        network = self._network_for_kernels(conditioner.activation, [weight.shape for weight in own[::2]])
+        if network is None:
+            return None
+        return LayerKernel("coupling", kernel, network, own, self._forward if direction == "forward" else self._inverse)
+
+    def _network_for_kernels(
+        self, activation: type[nn.Module], weight_shapes: list[tuple[int, ...]]
+    ) -> KernelNetwork | None:
+        """What the kernels are told of such a conditioner, or `None` if it is not one for this layer or for them."""
+        key = activation, self.transformer.num_params, *weight_shapes
         if key not in self.networks:
-            self.networks[key] = KernelNetwork(
+            network = KernelNetwork(
                 [i for i, passes in enumerate(self.mask) if not passes],
                 [i for i, passes in enumerate(self.mask) if passes],
                 self.context_features,
-                widths,
-                ACTIVATIONS[conditioner.activation],
-                self.params_shape[1],
+                [shape[0] for shape in weight_shapes[:-1]],
+                ACTIVATIONS.get(activation, -1),
+                self.transformer.num_params,
             )
-        network = self.networks[key]
-        fits = [weight.shape for weight in own[::2]] == network.weight_shapes
-        return network if fits and self.transformer.num_params == self.params_shape[1] else None, own
+            fits = network.weight_shapes == weight_shapes and self.transformer.num_params == self.params_shape[1]
+            self.networks[key] = network if fits and activation in ACTIVATIONS else None
+        return self.networks[key]
 
     def _params(self, passed: Tensor, context: Tensor | None, *own: Tensor) -> Tensor:
         seen = concatenate(passed, context)
