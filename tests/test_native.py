@@ -12,12 +12,14 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.nn.utils import parametrize
 
 import pushforward as pf
 from pushforward._native import library, without_kernels
@@ -39,6 +41,7 @@ MAPS: dict[str, Transformer] = {
     "most bins": pf.RationalQuadratic(64, 3.0),
 }
 DIRECTIONS = ["forward", "inverse"]
+Built = TypeVar("Built", bound=nn.Module)
 
 
 @pytest.fixture
@@ -149,16 +152,66 @@ def test_nan_stays_nan(name: str, direction: str, dtype: torch.dtype) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
+def _shaken(module: Built) -> Built:
+    with torch.no_grad():
+        for p in module.parameters():
+            p += 0.2 * torch.randn_like(p)
+    return module.double()
+
+
 def _layer(transformer: Transformer, features: int, **options: object) -> pf.MaskedAutoregressive:
     torch.manual_seed(0)
-    layer = pf.MaskedAutoregressive(transformer, features, **options).double()  # type: ignore[arg-type]
-    with torch.no_grad():
-        for p in layer.parameters():
-            p += 0.2 * torch.randn_like(p)
-    return layer
+    return _shaken(pf.MaskedAutoregressive(transformer, features, **options))  # type: ignore[arg-type]
+
+
+def _coupling(transformer: Transformer, mask: list[bool], **options: object) -> pf.Coupling:
+    torch.manual_seed(0)
+    return _shaken(pf.Coupling(mask, transformer, **options))  # type: ignore[arg-type]
+
+
+def _chain() -> pf.Chain:
+    """Layers of both kinds, with a context and without, which are one function, and one between that has no kernel."""
+    torch.manual_seed(0)
+    halves, every_other = [True, True, False], [True, False, True]
+    options = {"context_features": 2, "hidden_features": (8, 8), "activation": nn.Tanh}
+    return _shaken(
+        pf.Chain(
+            pf.Coupling(halves, MAPS["linear tails"], **options),  # type: ignore[arg-type]
+            pf.MaskedAutoregressive(MAPS["affine"], 3, **options),  # type: ignore[arg-type]
+            pf.Coupling(every_other, MAPS["affine"], hidden_features=(7,), activation=nn.Tanh),
+            pf.Permutation([2, 0, 1]),
+            pf.Coupling(halves, MAPS["circular"], hidden_features=()),
+            pf.Coupling(every_other, MAPS["affine"], **options),  # type: ignore[arg-type]
+        )
+    )
 
 
 SIZES = [(1, (5,), 7), (5, (16, 16), 67), (8, (24, 24, 24), 130)]
+
+
+def _check_layer(
+    layer: pf.Bijection, features: int, context_features: int, n: int, calls: list[str], layers: int = 1
+) -> None:
+    """Both directions and the gradients by input, context, weights and biases."""
+    given = [_draw(n, features).requires_grad_()]
+    given += [_draw(n, context_features, seed=1).requires_grad_()] if context_features else []
+    inputs = [*given, *layer.parameters()]
+    for direction in DIRECTIONS:
+
+        def function(*inputs: Tensor, d: str = direction) -> tuple[Tensor, Tensor]:
+            answer: tuple[Tensor, Tensor] = getattr(layer, d)(*inputs[: len(given)])
+            return answer
+
+        calls.clear()
+        found = _outputs_and_gradients(function, *inputs)
+        with torch.no_grad():
+            found += function(*inputs)
+        assert calls == [name for name in ("layer", "layer_pull", "layer") for _ in range(layers)]
+        with without_kernels():
+            expected = _outputs_and_gradients(function, *inputs)
+        torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-8, atol=1e-8)
+
+
 LAYERS = list(
     itertools.product(["affine", "linear tails", "circular"], SIZES, [nn.ReLU, nn.SiLU, nn.Tanh], [False, True])
 )
@@ -169,7 +222,6 @@ LAYERS = list(
 def test_autoregressive_layers(
     name: str, size: tuple[int, tuple[int, ...], int], activation: type[nn.Module], residual: bool, calls: list[str]
 ) -> None:
-    """Both directions and the gradients by input, context, weights and biases, with a context and without."""
     features, hidden, n = size
     for context_features, transformer in ((0, MAPS[name]), (3, MAPS[name].inv)):
         layer = _layer(
@@ -181,29 +233,113 @@ def test_autoregressive_layers(
             activation=activation,
             residual=residual,
         )
-        given = [_draw(n, features).requires_grad_()]
-        given += [_draw(n, context_features, seed=1).requires_grad_()] if context_features else []
-        inputs = [*given, *layer.parameters()]
-        for direction in DIRECTIONS:
+        _check_layer(layer, features, context_features, n, calls)
 
-            def function(*inputs: Tensor, d: str = direction) -> tuple[Tensor, Tensor]:
-                answer: tuple[Tensor, Tensor] = getattr(layer, d)(*inputs[: len(given)])  # noqa: B023
-                return answer
 
-            calls.clear()
-            found = _outputs_and_gradients(function, *inputs)
-            with torch.no_grad():
-                found += function(*inputs)
-            assert calls == ["layer", "layer_pull", "layer"]
-            with without_kernels():
-                expected = _outputs_and_gradients(function, *inputs)
-            torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-8, atol=1e-8)
+MASKS = {
+    "one": ([True, False], (20,), 1),
+    "every other": ([True, False] * 3 + [True], (16, 33), 67),
+    "half": ([False] * 4 + [True] * 4, (24, 32, 24), 130),
+    "mixed": ([True, True, False, True, False], (), 16),
+    "all by the context": ([False] * 3, (8,), 100),
+}
+COUPLINGS = list(
+    itertools.product(["affine", "linear tails", "circular"], MASKS, [nn.ReLU, nn.SiLU, nn.Tanh], [False, True])
+)
 
 
 @needs_kernels
-def test_shapes_of_autoregressive_layers() -> None:
+@pytest.mark.parametrize(("name", "mask", "activation", "with_context"), COUPLINGS)
+def test_couplings(name: str, mask: str, activation: type[nn.Module], with_context: bool, calls: list[str]) -> None:
+    passes, hidden, n = MASKS[mask]
+    context_features = 3 if with_context or not any(passes) else 0
+    layer = _coupling(
+        MAPS[name].inv if with_context else MAPS[name],
+        passes,
+        context_features=context_features,
+        hidden_features=hidden,
+        activation=activation,
+    )
+    _check_layer(layer, len(passes), context_features, n, calls)
+
+
+@needs_kernels
+def test_layers_in_a_row(calls: list[str]) -> None:
+    """They are one function, which gives what the layers give; hooks and overridden methods see their layer."""
+    chain, x, context = _chain(), _draw(100, 3), _draw(100, 2, seed=1)
+    _check_layer(chain, 3, 2, 100, calls, layers=5)
+    assert sum(_names_of_nodes(chain.inverse(x, context)).count(name) for name in ("_LayersBackward",)) == 2
+    for memory in ("checkpoint", "reversible"):
+        torch.testing.assert_close(pf.Chain(*chain.layers, memory=memory)(x, context), chain(x, context))  # type: ignore[arg-type]
+    before = chain(x, context)
+    seen: list[object] = []
+    handle = chain.layers[1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(chain(x, context), before)
+    assert len(seen) == 1
+    handle.remove()
+
+    class Shifted(pf.Coupling):
+        def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return super().inverse(x - 1, context)
+
+    shifted = _shaken(pf.Chain(*[Shifted([True, False], pf.Affine(), hidden_features=(4,)) for _ in range(2)]))
+    z = shifted.layers[0].inverse(shifted.layers[1].inverse(x[:, :2])[0])[0]
+    torch.testing.assert_close(shifted.inverse(x[:, :2])[0], z)
+
+
+def _names_of_nodes(outputs: tuple[Tensor, Tensor]) -> list[str]:
+    names, nodes, known = [], [outputs[0].grad_fn, outputs[1].grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in known:
+            known.add(node)
+            names.append(node.name())
+            nodes += [following for following, _ in node.next_functions]
+    return names
+
+
+class _Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def test_conditioners_that_kernels_do_not_know(calls: list[str]) -> None:
+    """More than linear maps with one nonlinearity, or of other sizes: torch's operations, or torch's error."""
+    x = _draw(5, 4)
+    mask, n = [True, True, False, False], 4
+    conditioners = [
+        pf.MLP(2, n, (8,), skip=True),
+        pf.MLP(2, n, (8,), activation=nn.GELU),
+        nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, n)),
+        pf.MLP(2, n, (8,)),
+        pf.MLP(2, n, (8,)),
+        pf.MLP(2, n, (8,)),
+    ]
+    conditioners[3].layers[0] = nn.Linear(2, 8, bias=False)  # type: ignore[operator, union-attr]
+    conditioners[4].layers[1] = nn.Dropout(0.0)  # type: ignore[operator, union-attr]
+    parametrize.register_parametrization(conditioners[5].layers[0], "weight", _Doubled())  # type: ignore[union-attr, index]
+    for conditioner in conditioners:
+        layer = pf.Coupling(mask, pf.Affine(), conditioner=conditioner).double()
+        found = layer(x)
+        with without_kernels():
+            torch.testing.assert_close(found, layer(x), rtol=1e-10, atol=1e-10)
+    assert not [name for name in calls if name.startswith("layer")]
+    for wrong in (pf.MLP(2, n + 1, (8,)), pf.MLP(3, n, (8,)), pf.MLP(2, 2 * n, (8,))):
+        with pytest.raises((RuntimeError, ValueError)):
+            pf.Coupling(mask, pf.Affine(), conditioner=wrong).double()(x)
+    layer = pf.Coupling(mask, pf.Affine(), hidden_features=(8,)).double()
+    layer.transformer = pf.RationalQuadratic(4)
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        layer(x)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["autoregressive", "coupling"])
+def test_shapes_of_layers(kind: str) -> None:
     """Any batch shape, views, a context for all rows, half of the gradients."""
-    layer = _layer(MAPS["affine"], 4, context_features=2, hidden_features=(9,))
+    layer: pf.Bijection = _layer(MAPS["affine"], 4, context_features=2, hidden_features=(9,))
+    if kind == "coupling":
+        layer = _coupling(MAPS["affine"], [True, False, False, True], context_features=2, hidden_features=(9,))
     z, context = _draw(4, 3, 2).movedim(0, -1), _draw(2, seed=1)
     for given in (z, z[0, 0], z[:, :0], z.expand(2, *z.shape)):
         for direction in DIRECTIONS:
@@ -264,9 +400,15 @@ def test_routes_of_scalar_maps(name: str, route: str, calls: list[str]) -> None:
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route != "jacrev"])
+@pytest.mark.parametrize("kind", ["autoregressive", "coupling", "chain"])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_routes_of_autoregressive_layers(direction: str, route: str, calls: list[str]) -> None:
-    layer = _layer(MAPS["linear tails"], 3, context_features=2, hidden_features=(8, 8))
+def test_routes_of_layers(direction: str, kind: str, route: str, calls: list[str]) -> None:
+    options = {"context_features": 2, "hidden_features": (8, 8)}
+    layer = {
+        "autoregressive": lambda: _layer(MAPS["linear tails"], 3, **options),
+        "coupling": lambda: _coupling(MAPS["linear tails"], [True, False, False], **options),
+        "chain": _chain,
+    }[kind]()
     layer.requires_grad_(route != "jit.trace")  # which takes parameters for constants
     z, context = _draw(4, 3), _draw(4, 2, seed=1)
     found = ROUTES[route](getattr(layer, direction), z, context)
@@ -334,13 +476,15 @@ def test_a_layer_that_is_watched_or_changed() -> None:
 
 
 def _function_of(kind: str) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], Tensor, Tensor]:
+    if kind == "chain":
+        return _chain().inverse, _draw(4, 3), _draw(4, 2, seed=1)
     if kind == "layer":
         layer = _layer(MAPS["linear tails"], 3, context_features=2, hidden_features=(8, 8), activation=nn.Tanh)
         return layer.inverse, _draw(4, 3), _draw(4, 2, seed=1)
     return MAPS[kind].inverse, _draw(4), _draw(4, MAPS[kind].num_params, seed=1)
 
 
-@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer"])
+@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer", "chain"])
 def test_gradients_of_which_more_is_asked(kind: str) -> None:
     """Several at once, and the forward derivative of a gradient, where the graph was made before."""
     function, z, h = _function_of(kind)
@@ -364,7 +508,7 @@ def test_gradients_of_which_more_is_asked(kind: str) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer"])
+@pytest.mark.parametrize("kind", ["affine", "linear tails", "layer", "chain"])
 def test_results_may_be_written_to(kind: str) -> None:
     function, z, h = _function_of(kind)
 
@@ -405,21 +549,27 @@ def test_parts_put_in_later() -> None:
 
 
 @needs_kernels
-def test_threads_make_no_difference() -> None:
-    flow = _layer(MAPS["linear tails"], 16, hidden_features=(128, 128))
-    x = _draw(3000, 16).requires_grad_()
-    answers = []
+@pytest.mark.parametrize("kind", ["autoregressive", "coupling"])
+def test_threads_make_no_difference(kind: str) -> None:
+    """None but the order in which the gradients of weights are summed, which is one order for each number of them."""
+    layer: pf.Bijection = _layer(MAPS["linear tails"], 16, hidden_features=(128, 128))
+    if kind == "coupling":
+        layer = _coupling(MAPS["linear tails"], [True, False] * 8, hidden_features=(128, 120))
+    x, h = _draw(3000, 16).requires_grad_(), _draw(3000, 16, MAPS["linear tails"].num_params, seed=1)
+    answers, gradients = [], []
     before = torch.get_num_threads()
     try:
-        for threads in (1, 3):
+        for threads in (1, 3, 3):
             torch.set_num_threads(threads)
-            z, log_det = flow.inverse(x)
-            answers.append(
-                [z, log_det, *torch.autograd.grad(_loss((z, log_det)), x), *flow.transformer(x, flow.conditioner(x))]
-            )
+            outputs = layer.inverse(x)
+            by_x, *by_parameters = torch.autograd.grad(_loss(outputs), [x, *layer.parameters()])
+            answers.append([*outputs, by_x, *MAPS["linear tails"](x, h)])
+            gradients.append(by_parameters)
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+    assert all(torch.equal(one, other) for part in answers for one, other in zip(answers[0], part, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients[1:], strict=True))
+    torch.testing.assert_close(*gradients[:2], rtol=1e-9, atol=1e-9)
 
 
 def _status(**environment: str) -> subprocess.CompletedProcess[str]:
