@@ -298,6 +298,49 @@ def _names_of_nodes(outputs: tuple[Tensor, Tensor]) -> list[str]:
     return names
 
 
+def _planar(features: int, layers: int, dtype: torch.dtype = F64) -> pf.Chain:
+    """Layers of which some must be constrained, and one has no direction."""
+    torch.manual_seed(0)
+    chain = pf.Chain(*[pf.Planar(features) for _ in range(layers)]).to(dtype)
+    with torch.no_grad():
+        for k, p in enumerate(chain.parameters()):
+            p += torch.randn_like(p)
+            if k == 1:
+                p[features : 2 * features] = 0
+    return chain
+
+
+@needs_kernels
+@pytest.mark.parametrize(("features", "layers", "n"), [(1, 1, 5), (2, 16, 40), (5, 3, 67), (3, 2, 3000)])
+def test_planar_layers(features: int, layers: int, n: int, calls: list[str]) -> None:
+    chain, z = _planar(features, layers), _draw(n, features).requires_grad_()
+    inputs = [z, *chain.parameters()]
+    found = _outputs_and_gradients(lambda z, *own: chain(z), *inputs)
+    with torch.no_grad():
+        found += chain(z)
+    assert calls == ["planar", "planar_pull", "planar"]
+    with without_kernels():
+        expected = _outputs_and_gradients(lambda z, *own: chain(z), *inputs)
+    torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-9, atol=1e-9)
+    assert chain(z.view(1, n, 1, features))[0].shape == (1, n, 1, features)
+
+
+@needs_kernels
+def test_planar_layers_in_single_precision() -> None:
+    """Nearly as near to double precision as torch's operations."""
+    z = _draw(1000, 2, dtype=F32).requires_grad_()
+    chain = _planar(2, 16, F32)
+    found = _outputs_and_gradients(lambda z, *own: chain(z), z, *chain.parameters())
+    with without_kernels():
+        plain = _outputs_and_gradients(lambda z, *own: chain(z), z, *chain.parameters())
+        chain = chain.double()
+        exact = _outputs_and_gradients(
+            lambda z, *own: chain(z), z.detach().double().requires_grad_(), *chain.parameters()
+        )
+    for one, other, truth in zip(found, plain, exact, strict=True):
+        assert (one - truth).norm() <= 3 * (other - truth).norm() + 1e-6 * truth.norm()
+
+
 class _Doubled(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return 2 * weight
@@ -415,6 +458,21 @@ def test_routes_of_layers(direction: str, kind: str, route: str, calls: list[str
     assert not calls or route == "double backward"
     with without_kernels():
         expected = ROUTES[route](getattr(layer, direction), z, context)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route not in ("jacrev", "vmap of grad")])
+def test_routes_of_planar_layers(route: str, calls: list[str]) -> None:
+    chain = _planar(2, 3).requires_grad_(route != "jit.trace")
+
+    def function(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return chain(z + h)  # type: ignore[no-any-return]
+
+    z, h = _draw(4, 2), _draw(4, 2, seed=1)
+    found = ROUTES[route](function, z, h)
+    assert not calls or route == "double backward"
+    with without_kernels():
+        expected = ROUTES[route](function, z, h)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pushforward._native import kernels_for
 from pushforward.bases import Base
-from pushforward.bijections import Bijection, Chain, MaskedAutoregressive
+from pushforward.bijections import Bijection, Chain, MaskedAutoregressive, Planar
 from pushforward.distribution import FlowDistribution
 from pushforward.numerics import check_context, check_event, sum_rightmost
 from pushforward.transformers import RationalQuadratic
@@ -167,6 +167,7 @@ class Flow(nn.Module):
         return any(
             (isinstance(part, RationalQuadratic) and part.kernel(False) is not None)
             or (isinstance(part, MaskedAutoregressive) and part.layer_kernel("inverse") is not None)
+            or (isinstance(part, Planar) and not part.context_features)
             for part in self.modules()
         )
 

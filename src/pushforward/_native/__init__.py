@@ -3,6 +3,7 @@
 from pushforward._native.elementwise import KernelMap, affine_kernel, kernels_for, spline_kernel, with_kernel
 from pushforward._native.layers import ACTIVATIONS, KernelNetwork, LayerKernel, by_kernels, is_watched
 from pushforward._native.library import NativeStatus, native_status, without_kernels
+from pushforward._native.planar import planar_by_kernel
 
 __all__ = [
     "ACTIVATIONS",
@@ -15,6 +16,7 @@ __all__ = [
     "is_watched",
     "kernels_for",
     "native_status",
+    "planar_by_kernel",
     "spline_kernel",
     "with_kernel",
     "without_kernels",

@@ -2,6 +2,7 @@
 #include "autoregressive.h"
 #include "coupling.h"
 #include "elementwise.h"
+#include "planar.h"
 
 namespace {
 
@@ -70,5 +71,20 @@ EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { ret
     });                                                                                                                \
   }
 
+#define DEFINE_PLANAR(T, SUFFIX)                                                                                       \
+  EXPORT int32_t pushforward_planar_##SUFFIX(int32_t layers, int32_t features, const T *const *parameters, int64_t n, \
+                                             const T *z, T *x, T *log_det, T *saved, int64_t threads) {               \
+    planar<T>(layers, features, parameters, n, z, x, log_det, saved, threads);                                        \
+    return 0;                                                                                                          \
+  }                                                                                                                    \
+  EXPORT int32_t pushforward_planar_pull_##SUFFIX(                                                                    \
+      int32_t layers, int32_t features, const T *const *parameters, int64_t n, const T *saved, const T *by_x,         \
+      const T *by_log_det, T *by_z, T *const *by_parameters, int64_t threads) {                                       \
+    planar_pull<T>(layers, features, parameters, n, saved, by_x, by_log_det, by_z, by_parameters, threads);           \
+    return 0;                                                                                                          \
+  }
+
+DEFINE_PLANAR(float, f32)
+DEFINE_PLANAR(double, f64)
 DEFINE(float, f32)
 DEFINE(double, f64)

@@ -115,8 +115,8 @@ class LayerKernel:
         weights, biases = self.parameters[::2], self.parameters[1::2]
         library.call(
             "layer", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), _addresses(weights), _addresses(biases), log_det.numel(), value.data_ptr(),
-            _address(context), out.data_ptr(), log_det.data_ptr(), _address(saved),
+            ctypes.addressof(self.network), addresses(weights), addresses(biases), log_det.numel(), value.data_ptr(),
+            _address_of(context), out.data_ptr(), log_det.data_ptr(), _address_of(saved),
         )  # fmt: skip
         return out, log_det, saved
 
@@ -138,9 +138,9 @@ class LayerKernel:
             by_parameters = [torch.empty_like(each) for each in parameters]
         library.call(
             "layer_pull", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), _addresses(parameters[::2]), by_log_det.numel(), value.data_ptr(),
-            saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address(by_context),
-            _addresses(by_parameters[::2]), _addresses(by_parameters[1::2]),
+            ctypes.addressof(self.network), addresses(parameters[::2]), by_log_det.numel(), value.data_ptr(),
+            saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address_of(by_context),
+            addresses(by_parameters[::2]), addresses(by_parameters[1::2]),
         )  # fmt: skip
         return by_value, by_parameters
 
@@ -259,11 +259,11 @@ def is_watched(*parts: nn.Module) -> bool:
     return False
 
 
-def _address(tensor: Tensor | None) -> int | None:
+def _address_of(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p] | None:
+def addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p] | None:
     if tensors[0] is None:
         return None
-    return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
+    return (ctypes.c_void_p * len(tensors))(*map(_address_of, tensors))

@@ -57,6 +57,8 @@ class Library:
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
             "layer": [flag, *[pointer] * 4, size, *[pointer] * 5, size],
+            "planar": [flag, flag, pointer, size, *[pointer] * 4, size],
+            "planar_pull": [flag, flag, pointer, size, *[pointer] * 5, size],
             "layer_pull": [flag, *[pointer] * 3, size, *[pointer] * 8, size],
         }
         self.functions: dict[tuple[str, torch.dtype], Any] = {}

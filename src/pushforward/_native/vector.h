@@ -175,11 +175,15 @@ template <class T> INLINE Vector<T> logarithm(Vector<T> x) {
 
 template <class T> INLINE Vector<T> sigmoid(Vector<T> x) { return T(1) / (T(1) + exponential<T>(-x)); }
 
+// log(1 + y) for y > -1: what 1 + y loses by rounding is put back.
+template <class T> INLINE Vector<T> logarithm_plus_one(Vector<T> y) {
+  Vector<T> u = y + T(1);
+  return logarithm<T>(u) + (y - (u - T(1))) / u;
+}
+
 // log(1 + exp(x)).
 template <class T> INLINE Vector<T> softplus(Vector<T> x) {
-  Vector<T> y = exponential_of_negative<T>(-magnitude<T>(x)), u = y + T(1);
-  // What 1 + y lost by rounding is put back.
-  Vector<T> rest = logarithm<T>(u) + (y - (u - T(1))) / u;
+  Vector<T> rest = logarithm_plus_one<T>(exponential_of_negative<T>(-magnitude<T>(x)));
   return select(x > 0, x + rest, rest);
 }
 

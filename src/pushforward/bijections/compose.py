@@ -186,11 +186,10 @@ class _Run:
 def _fused(steps: Sequence[Step]) -> Iterator[Step | _Run]:
     """The steps, several as one where they are of a kind; compilers fuse by themselves."""
     for (function, _), group in itertools.groupby(steps, key=_kind):
-        run = list(group)
-        if function is not None and len(run) > 1:
-            yield _Run(run)
+        if function is None:
+            yield from group
         else:
-            yield from run
+            yield _Run(list(group))
 
 
 def _kind(step: Step) -> tuple[object, int]:

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pushforward._native import LayerKernel, by_kernels
+from pushforward._native import LayerKernel, by_kernels, kernels_for
 from pushforward.bijections.base import Bijection, Direction
-from pushforward.numerics import is_traced
 
 
 class KernelLayer(Bijection):
@@ -29,7 +28,7 @@ class KernelLayer(Bijection):
     def fused(
         layers: Sequence[Any], direction: Direction, value: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
-        if is_traced():
+        if kernels_for(value) is None:
             return None
         kernels = [layer.layer_kernel(direction) for layer in layers]
         return None if None in kernels else by_kernels(kernels, value, context)

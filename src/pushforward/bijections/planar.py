@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pushforward._native import planar_by_kernel
 from pushforward.bijections.base import Bijection, Direction
 from pushforward.nn import Parameters
 from pushforward.numerics import is_traced, positive, pull_back_with_graph, solve_increasing
@@ -60,12 +61,17 @@ class Planar(Bijection):
         """One layer after the other; all that does not wait for z is computed for all of them at once."""
         if direction == "inverse" or any(layer.context_features for layer in layers):
             return None
-        u, w, b, wu = _constrained(*Parameters.stacked([layer.params for layer in layers]))
-        if is_traced() or z.dim() != 2 or not len(z):
-            x, t = _recursion(z, u, w, b)
-        else:
-            x, t = _Recursion.apply(z, u, w, b)  # type: ignore[no-untyped-call]
-        return x, torch.log1p(wu * (1 - t.square())).sum(-1)
+
+        def formula(z: Tensor, *constants: Tensor) -> tuple[Tensor, Tensor]:
+            u, w, b, wu = _constrained(*layers[0].params.parts(torch.stack(constants)))
+            if is_traced() or z.dim() != 2 or not len(z):
+                x, t = _recursion(z, u, w, b)
+            else:
+                x, t = _Recursion.apply(z, u, w, b)  # type: ignore[no-untyped-call]
+            return x, torch.log1p(wu * (1 - t.square())).sum(-1)
+
+        constants = [layer.params.constants for layer in layers]
+        return planar_by_kernel(formula, z, constants) or formula(z, *constants)
 
 
 def _recursion(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,18 +44,14 @@ class Parameters(nn.Module):
         flat: Tensor = self.constants
         if self.network is not None:
             flat = flat + self.network(context)
-        return self._parts(flat)
-
-    @staticmethod
-    def stacked(several: Sequence["Parameters"]) -> tuple[Tensor, ...]:
-        """The constants of several of equal shapes, `(len(several), *shape)` each."""
-        return several[0]._parts(torch.stack([each.constants for each in several]))
+        return self.parts(flat)
 
     @torch.no_grad()
     def set_(self, *values: Tensor) -> None:
         """Replace the constants."""
         self.constants.copy_(torch.cat([value.reshape(-1) for value in values]))
 
-    def _parts(self, flat: Tensor) -> tuple[Tensor, ...]:
+    def parts(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """The parameters, `(*batch, *shape)` each, that lie side by side in `flat`, `(*batch, numbers)`."""
         parts = unaliased(flat.split(self.sizes, dim=-1))
         return tuple(part.reshape(flat.shape[:-1] + shape) for part, shape in zip(parts, self.shapes, strict=True))
