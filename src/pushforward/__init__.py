@@ -4,7 +4,8 @@ The names below are loaded on first use, so that `import pushforward` alone, and
 `--help`, does not import torch.
 """
 
-import importlib
+import importlib.util
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -16,9 +17,8 @@ else:
     def __getattr__(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        api = importlib.import_module("pushforward._api")
-        if name in api.__all__:
-            value = getattr(api, name)
+        if name in _homes():
+            value = getattr(importlib.import_module(_homes()[name]), name)
         else:
             try:
                 value = importlib.import_module(f"pushforward.{name}")
@@ -30,4 +30,15 @@ else:
         return value
 
     def __dir__() -> list[str]:
-        return [*globals(), *importlib.import_module("pushforward._api").__all__]
+        return [*globals(), *_homes()]
+
+    @cache
+    def _homes() -> dict[str, str]:
+        """The module of each public name, as `_api` has it, which when run would load all of them."""
+        import ast
+
+        source = importlib.util.find_spec("pushforward._api").loader.get_source("pushforward._api")
+        if source is None:  # installed without sources
+            return dict.fromkeys(importlib.import_module("pushforward._api").__all__, "pushforward._api")
+        imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+        return {alias.name: node.module for node in imports for alias in node.names}
