@@ -156,6 +156,8 @@ def by_kernels(kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | 
     Returns:
         Shapes `(*batch, features)` and `(*batch,)`.
     """
+    if not any(kernel.network.context for kernel in kernels):
+        context = None
     parameters = [parameter for kernel in kernels for parameter in kernel.parameters]
     library = kernels_for(value, context, *parameters)
     if library is None or not value.numel() or not all(kernel.takes(value, context) for kernel in kernels):
