@@ -16,8 +16,7 @@ INLINE int last_new(const Shape &shape, int layer, int i) { return shape.known[l
 
 // out and log_det of a layer. If `sequential`, what each unit sees are the values that come out, else those given.
 template <class T, class Map>
-void autoregressive(const Map &map, const Shape &shape, bool sequential, const T *const *weights, const T *const *biases,
-                    int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {
+void autoregressive(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   const std::vector<int> units = shape.blocks();
@@ -33,19 +32,19 @@ void autoregressive(const Map &map, const Shape &shape, bool sequential, const T
         for (int layer = 0; layer < L; layer++) {
           const int a = first_new(shape, layer, i), e = last_new(shape, layer, i), inputs = shape.seen(layer);
           Vector<T> *before = tile[shape.before_block(layer)], *after = tile[layer + 1];
-          fill_with(biases[layer] + a, e - a, before + a * tile_vectors);
+          fill_with(bias_of(parameters, layer) + a, e - a, before + a * tile_vectors);
           if (layer && shape.residual) {
             const Vector<T> *earlier = tile[shape.before_block(layer - 1)];
             for (int j = a * tile_vectors; j < e * tile_vectors; j++) before[j] += earlier[j];
           }
-          product(vectors, weights[layer] + int64_t(a) * inputs, inputs, e - a,
+          product(vectors, weight_of(parameters, layer) + int64_t(a) * inputs, inputs, e - a,
                   layer ? last_new(shape, layer - 1, i) : shape.context + i, tile[layer], before + a * tile_vectors);
           for (int j = a * tile_vectors; j < e * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
         }
         Vector<T> *own = h + i * P * tile_vectors;
-        fill_with(biases[L] + i * P, P, own);
+        fill_with(bias_of(parameters, L) + i * P, P, own);
         const int inputs = shape.seen(L);
-        product(vectors, weights[L] + int64_t(i) * P * inputs, inputs, P, last_new(shape, L - 1, i), tile[L], own);
+        product(vectors, weight_of(parameters, L) + int64_t(i) * P * inputs, inputs, P, last_new(shape, L - 1, i), tile[L], own);
         Vector<T> given[tile_vectors];
         const int column = shape.moved_at[i];
         read_column(value + row * D + column, D, n - row, given, Beyond::repeated);
@@ -76,9 +75,9 @@ INLINE int units_seen(const Shape &shape, int layer, int u) {
 
 // The transposed pass: cotangents of the value, the context, and the weights and biases.
 template <class T, class Map>
-void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, const T *const *weights, int64_t n,
+void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n,
                          const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,
-                         T *const *by_weights, T *const *by_biases, int64_t threads) {
+                         T *const *by_parameters, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   const Saved<T> kept(shape.blocks(), saved, stride);
@@ -97,7 +96,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       for (int i = D - 1; i >= 0; i--) {
         const int column = shape.moved_at[i], later = last_new(shape, 0, i);
         Vector<T> by_seen[tile_vectors] = {};
-        product<T, true>(vectors, weights[0] + int64_t(later) * shape.inputs + shape.context + i, shape.inputs, 1,
+        product<T, true>(vectors, weight_of(parameters, 0) + int64_t(later) * shape.inputs + shape.context + i, shape.inputs, 1,
                          shape.widths[0] - later, tile[0] + later * tile_vectors, by_seen);
         Vector<T> given[tile_vectors], found[tile_vectors], slopes[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
         if (sequential)
@@ -119,7 +118,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
           const int a = first_new(shape, layer, i), e = last_new(shape, layer, i), width = shape.widths[layer];
           const int start = layer == L - 1 ? i * P : first_new(shape, layer + 1, i), outputs = shape.made(layer + 1);
           Vector<T> *by_layer = tile[layer];
-          product<T, true>(vectors, weights[layer + 1] + int64_t(start) * width + a, width, e - a, outputs - start,
+          product<T, true>(vectors, weight_of(parameters, layer + 1) + int64_t(start) * width + a, width, e - a, outputs - start,
                            tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors, false);
           for (int u = a; u < e; u++) {
             Vector<T> unit[tile_vectors];
@@ -134,7 +133,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       }
       if (by_context) {
         Vector<T> *by = tile[L + 1];
-        product<T, true>(vectors, weights[0], shape.inputs, shape.context, shape.widths[0], tile[0], by, false);
+        product<T, true>(vectors, weight_of(parameters, 0), shape.inputs, shape.context, shape.widths[0], tile[0], by, false);
         for (int c = 0; c < shape.context; c++)
           write_column(by + c * tile_vectors, shape.context, n - row, by_context + row * shape.context + c);
       }
@@ -143,7 +142,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       if (gradients) gradients->finish_tile();
     }
   };
-  with_gradients<T>(shape, tiles, threads, by_weights, by_biases, sees, work);
+  with_gradients<T>(shape, tiles, threads, by_parameters, sees, work);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace {
 
 template <class T, class Map>
-void coupling(const Map &map, const Shape &shape, const T *const *weights, const T *const *biases, int64_t n, const T *value,
+void coupling(const Map &map, const Shape &shape, const T *const *parameters, int64_t n, const T *value,
               const T *context, T *out, T *log_det, T *saved, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers, passed = shape.inputs - shape.context;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
@@ -31,16 +31,16 @@ void coupling(const Map &map, const Shape &shape, const T *const *weights, const
       for (int layer = 0; layer < L; layer++) {
         Vector<T> *before = tile[shape.slope_block(layer)], *after = tile[layer + 1];
         const int width = shape.widths[layer], inputs = shape.seen(layer);
-        fill_with(biases[layer], width, before);
-        product(vectors, weights[layer], inputs, width, inputs, tile[layer], before);
+        fill_with(bias_of(parameters, layer), width, before);
+        product(vectors, weight_of(parameters, layer), inputs, width, inputs, tile[layer], before);
         for (int j = 0; j < width * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
       }
       Vector<T> total[tile_vectors] = {};
       for (int start = 0; start < shape.moved; start += at_once) {
         const int values = std::min(at_once, shape.moved - start), inputs = shape.seen(L);
         Vector<T> *h = tile[shape.h_block()] + start * P * tile_vectors;
-        fill_with(biases[L] + start * P, values * P, h);
-        product(vectors, weights[L] + int64_t(start) * P * inputs, inputs, values * P, inputs, tile[L], h);
+        fill_with(bias_of(parameters, L) + start * P, values * P, h);
+        product(vectors, weight_of(parameters, L) + int64_t(start) * P * inputs, inputs, values * P, inputs, tile[L], h);
         for (int i = start; i < start + values; i++) {
           const int column = shape.moved_at[i];
           Vector<T> given[tile_vectors];
@@ -61,9 +61,8 @@ void coupling(const Map &map, const Shape &shape, const T *const *weights, const
 
 // Cotangents of the value, the context, and the weights and biases.
 template <class T, class Map>
-void coupling_pull(const Map &map, const Shape &shape, const T *const *weights, int64_t n, const T *value, const T *saved,
-                   const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_weights,
-                   T *const *by_biases, int64_t threads) {
+void coupling_pull(const Map &map, const Shape &shape, const T *const *parameters, int64_t n, const T *value, const T *saved,
+                   const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_parameters, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers, passed = shape.inputs - shape.context;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   const Saved<T> kept(shape.blocks(), saved, stride);
@@ -97,7 +96,7 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *weights, 
         Vector<T> *by_seen = tile[layer ? layer - 1 : L + 1];
         if (gradients)
           gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept.at(layer, 0, row), stride, sees);
-        product<T, true>(vectors, weights[layer], width, width, shape.made(layer), by_made, by_seen, false);
+        product<T, true>(vectors, weight_of(parameters, layer), width, width, shape.made(layer), by_made, by_seen, false);
         if (layer)
           for (int u = 0; u < width; u++) {
             Vector<T> unit[tile_vectors];
@@ -119,7 +118,7 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *weights, 
           write_column(by_seen + (passed + c) * tile_vectors, shape.context, n - row, by_context + row * shape.context + c);
     }
   };
-  with_gradients<T>(shape, tiles, threads, by_weights, by_biases, sees, work);
+  with_gradients<T>(shape, tiles, threads, by_parameters, sees, work);
 }
 
 }  // namespace

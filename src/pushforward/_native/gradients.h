@@ -10,12 +10,12 @@ namespace {
 // adds to it, and else in memory of their own.
 template <class T> class Gradients {
   struct Layer {
+    T *answer, *by_bias;
     Vector<T> *weights;
     int step;  // vectors from one unit's weights to the next's
     bool is_answer;
   };
   const Shape &shape;
-  T *const *by_weights, *const *by_biases;
   bool is_first, is_empty = true;
   std::vector<Layer> layers;
   std::unique_ptr<Vector<T>[]> memory, flipped;  // of any content
@@ -26,16 +26,18 @@ template <class T> class Gradients {
   static int spread(int vectors) { return vectors | 1; }
 
  public:
-  Gradients(const Shape &shape, T *const *by_weights, T *const *by_biases, int64_t part, int64_t parts)
-      : shape(shape), by_weights(by_weights), by_biases(by_biases), is_first(part == 0) {
+  // `by_parameters` is of each layer that of the weight and that of the bias.
+  Gradients(const Shape &shape, T *const *by_parameters, int64_t part, int64_t parts) : shape(shape), is_first(part == 0) {
     size_t size = 0, made = 0;
     int most = 0;
     std::vector<size_t> starts;
     for (int layer = 0; layer <= shape.hidden_layers; layer++) {
       const int vectors = whole_vectors(shape.seen(layer));
+      T *answer = by_parameters[2 * layer];
       const bool is_answer = parts == 1 && shape.seen(layer) % lanes<T> == 0 &&
-                             reinterpret_cast<uintptr_t>(by_weights[layer]) % sizeof(Vector<T>) == 0;
-      layers.push_back({reinterpret_cast<Vector<T> *>(by_weights[layer]), is_answer ? vectors : spread(vectors), is_answer});
+                             reinterpret_cast<uintptr_t>(answer) % sizeof(Vector<T>) == 0;
+      layers.push_back({answer, by_parameters[2 * layer + 1], reinterpret_cast<Vector<T> *>(answer),
+                        is_answer ? vectors : spread(vectors), is_answer});
       starts.push_back(size);
       if (!is_answer) size += size_t(shape.made(layer)) * size_t(layers.back().step);
       made += size_t(shape.made(layer));
@@ -82,13 +84,13 @@ template <class T> class Gradients {
       const Layer &own = layers[size_t(layer)];
       for (int u = 0; u < shape.made(layer); u++, sums++) {
         const T *from = reinterpret_cast<const T *>(own.weights + size_t(u) * size_t(own.step));
-        T *to = by_weights[layer] + int64_t(u) * units, sum = 0;
+        T *to = own.answer + int64_t(u) * units;
         const int seen = sees(layer, u);
         if (!own.is_answer)
           for (int k = 0; k < seen; k++) to[k] = is_first ? from[k] : to[k] + from[k];
         if (is_first) std::fill(to + seen, to + units, T(0));
-        for (int j = 0; j < lanes<T>; j++) sum += (*sums)[j];
-        by_biases[layer][u] = is_first ? sum : by_biases[layer][u] + sum;
+        const T sum = sum_of_lanes<T>(*sums);
+        own.by_bias[u] = is_first ? sum : own.by_bias[u] + sum;
       }
     }
   }
@@ -96,13 +98,13 @@ template <class T> class Gradients {
 
 // Shares tiles among threads, work(first, last, gradients), and sums the gradients, if they are asked for, in one order.
 template <class T, class Sees, class Work>
-void with_gradients(const Shape &shape, int64_t tiles, int64_t threads, T *const *by_weights, T *const *by_biases,
+void with_gradients(const Shape &shape, int64_t tiles, int64_t threads, T *const *by_parameters,
                     const Sees &sees, const Work &work) {
   const int64_t parts = parts_of(tiles, shape.grain(tile_rows<T>), threads);
   std::vector<Gradients<T>> gradients;
-  for (int64_t part = 0; by_weights && part < parts; part++) gradients.emplace_back(shape, by_weights, by_biases, part, parts);
+  for (int64_t part = 0; by_parameters && part < parts; part++) gradients.emplace_back(shape, by_parameters, part, parts);
   share(tiles, parts, [&](int64_t first, int64_t last, int64_t part) {
-    work(first, last, by_weights ? &gradients[size_t(part)] : nullptr);
+    work(first, last, by_parameters ? &gradients[size_t(part)] : nullptr);
   });
   for (const auto &part : gradients) part.give(sees);
 }

@@ -23,7 +23,7 @@ constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth 
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT int32_t pushforward_abi() { return 2; }
+EXPORT int32_t pushforward_abi() { return 3; }
 EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
 EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { return Shape(*network).saved_units(); }
 
@@ -44,30 +44,29 @@ EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { ret
     });                                                                                                                \
   }                                                                                                                    \
   EXPORT int32_t pushforward_layer_##SUFFIX(                                                                          \
-      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *weights,     \
-      const T *const *biases, int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved,              \
-      int64_t threads) {                                                                                               \
+      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *parameters,  \
+      int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {                   \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \
       const Shape shape(*network);                                                                                     \
       if (structure == coupling_layer)                                                                                 \
-        coupling<T>(own, shape, weights, biases, n, value, context, out, log_det, saved, threads);                    \
+        coupling<T>(own, shape, parameters, n, value, context, out, log_det, saved, threads);                         \
       else                                                                                                             \
-        autoregressive<T>(own, shape, structure == sequential_layer, weights, biases, n, value, context, out,         \
-                          log_det, saved, threads);                                                                    \
+        autoregressive<T>(own, shape, structure == sequential_layer, parameters, n, value, context, out, log_det,     \
+                          saved, threads);                                                                             \
     });                                                                                                                \
   }                                                                                                                    \
   EXPORT int32_t pushforward_layer_pull_##SUFFIX(                                                                     \
-      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *weights,     \
+      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *parameters,  \
       int64_t n, const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,    \
-      T *const *by_weights, T *const *by_biases, int64_t threads) {                                                    \
+      T *const *by_parameters, int64_t threads) {                                                                      \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \
       const Shape shape(*network);                                                                                     \
       if (structure == coupling_layer)                                                                                 \
-        coupling_pull<T>(own, shape, weights, n, value, saved, by_out, by_log_det, by_value, by_context, by_weights,  \
-                         by_biases, threads);                                                                          \
+        coupling_pull<T>(own, shape, parameters, n, value, saved, by_out, by_log_det, by_value, by_context,           \
+                         by_parameters, threads);                                                                      \
       else                                                                                                             \
-        autoregressive_pull<T>(own, shape, structure == sequential_layer, weights, n, value, saved, by_out,           \
-                               by_log_det, by_value, by_context, by_weights, by_biases, threads);                     \
+        autoregressive_pull<T>(own, shape, structure == sequential_layer, parameters, n, value, saved, by_out,        \
+                               by_log_det, by_value, by_context, by_parameters, threads);                             \
     });                                                                                                                \
   }
 

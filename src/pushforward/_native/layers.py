@@ -112,10 +112,9 @@ class LayerKernel:
         saved = None
         if save:
             saved = value.new_empty(library.saved_shape(self.network, log_det.numel(), value.dtype))
-        weights, biases = self.parameters[::2], self.parameters[1::2]
         library.call(
             "layer", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), addresses(weights), addresses(biases), log_det.numel(), value.data_ptr(),
+            ctypes.addressof(self.network), addresses(self.parameters), log_det.numel(), value.data_ptr(),
             _address_of(context), out.data_ptr(), log_det.data_ptr(), _address_of(saved),
         )  # fmt: skip
         return out, log_det, saved
@@ -130,17 +129,15 @@ class LayerKernel:
         by_context: Tensor | None,
         parameters: Sequence[Tensor],
         needs_parameters: bool,
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """The gradients by the value and each weight and bias; that by the context is written into `by_context`."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The gradients by the value and, if needed, the parameters; that by the context goes into `by_context`."""
         by_value = torch.empty_like(value)
-        by_parameters: list[Tensor | None] = [None] * len(parameters)
-        if needs_parameters:
-            by_parameters = [torch.empty_like(each) for each in parameters]
+        by_parameters = [torch.empty_like(each) for each in parameters] if needs_parameters else []
         library.call(
             "layer_pull", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), addresses(parameters[::2]), by_log_det.numel(), value.data_ptr(),
+            ctypes.addressof(self.network), addresses(parameters), by_log_det.numel(), value.data_ptr(),
             saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address_of(by_context),
-            addresses(by_parameters[::2]), addresses(by_parameters[1::2]),
+            addresses(by_parameters) if needs_parameters else None,
         )  # fmt: skip
         return by_value, by_parameters
 
@@ -238,7 +235,7 @@ def _pull(
         )
         if own is not None:
             by_context = own if by_context is None else by_context.add_(own)
-        by_parameters, last = by_own + by_parameters, first
+        by_parameters, last = [*(by_own or [None] * (last - first)), *by_parameters], first
     return [by_value, by_context, *by_parameters]
 
 
@@ -265,7 +262,5 @@ def _address_of(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p] | None:
-    if tensors[0] is None:
-        return None
-    return (ctypes.c_void_p * len(tensors))(*map(_address_of, tensors))
+def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-ABI = 2
+ABI = 3
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 FOLDER = Path(__file__).parent
 DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -56,10 +56,10 @@ class Library:
             "saved_stride": [size],
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
-            "layer": [flag, *[pointer] * 4, size, *[pointer] * 5, size],
+            "layer": [flag, *[pointer] * 3, size, *[pointer] * 5, size],
             "planar": [flag, flag, pointer, size, *[pointer] * 4, size],
             "planar_pull": [flag, flag, pointer, size, *[pointer] * 5, size],
-            "layer_pull": [flag, *[pointer] * 3, size, *[pointer] * 8, size],
+            "layer_pull": [flag, *[pointer] * 3, size, *[pointer] * 7, size],
         }
         self.functions: dict[tuple[str, torch.dtype], Any] = {}
         for name, types in arguments.items():

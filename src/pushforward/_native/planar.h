@@ -126,8 +126,7 @@ void planar_pull(int layers, int features, const T *const *parameters, int64_t n
   for (int k = 0; k < layers; k++) {
     std::fill(sum.begin(), sum.end(), T(0));
     for (const auto &part : totals)
-      for (int s = 0; s < sums; s++)
-        for (int lane = 0; lane < lanes<T>; lane++) sum[size_t(s)] += part[size_t(k * sums + s)][lane];
+      for (int s = 0; s < sums; s++) sum[size_t(s)] += sum_of_lanes<T>(part[size_t(k * sums + s)]);
     each[size_t(k)].pull(sum.data(), features, by_parameters[k]);
   }
 }

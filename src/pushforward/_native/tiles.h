@@ -95,6 +95,10 @@ void product(int vectors, const T *weight, int row, int units, int inputs, const
   }
 }
 
+// Parameters are of each layer the weight and the bias.
+template <class T> INLINE const T *weight_of(const T *const *parameters, int layer) { return parameters[2 * layer]; }
+template <class T> INLINE const T *bias_of(const T *const *parameters, int layer) { return parameters[2 * layer + 1]; }
+
 enum { relu, silu, tanh_ };
 
 template <class T> INLINE Vector<T> activated(int activation, Vector<T> a) {

@@ -85,6 +85,17 @@ template <class T> INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
 #endif
 }
 
+template <class T> INLINE T sum_of_lanes(Vector<T> a) {
+  T each[lanes<T>];
+  store<T>(each, a);
+  // In pairs, then pairs of pairs: one after the other would wait for each other.
+#pragma GCC unroll 4
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; i++) each[i] += each[i + half];
+  return each[0];
+}
+
 // NaN if a is.
 template <class T> INLINE Vector<T> maximum(Vector<T> a, Vector<T> b) { return select(b > a, b, a); }
 
