@@ -16,7 +16,8 @@ INLINE int last_new(const Shape &shape, int layer, int i) { return shape.known[l
 
 // out and log_det of a layer. If `sequential`, what each unit sees are the values that come out, else those given.
 template <class T, class Map>
-void autoregressive(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {
+void autoregressive(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n,
+                    const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   const std::vector<int> units = shape.blocks();

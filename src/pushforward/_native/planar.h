@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "threads.h"
 #include "tiles.h"
@@ -15,7 +16,8 @@ template <class T> struct PlanarLayer {
   T b, wu, slope, squared, along;
   bool has_direction;  // w is not 0
 
-  PlanarLayer(const T *parameters, int features) : raw_u(parameters), w(parameters + features), u(size_t(features)), b(parameters[2 * features]) {
+  PlanarLayer(const T *parameters, int features)
+      : raw_u(parameters), w(parameters + features), u(size_t(features)), b(parameters[2 * features]) {
     T raw = 0;
     squared = 0;
     for (int d = 0; d < features; d++) raw += w[d] * raw_u[d], squared += w[d] * w[d];
@@ -47,14 +49,19 @@ template <class T> std::vector<PlanarLayer<T>> planar_layers(int layers, int fea
   return each;
 }
 
-inline int64_t planar_grain(int64_t layers, int64_t features, int64_t rows) { return 1 + 400'000 / (layers * (features + 10) * rows); }
+// Tiles that are worth a thread.
+inline int64_t planar_grain(int64_t layers, int64_t features, int64_t rows) {
+  return 1 + 400'000 / (layers * (features + 10) * rows);
+}
 
 // Saved is, for each layer, what goes in and the hyperbolic tangent: (layers * (features + 1), stride).
 template <class T>
-void planar(int layers, int features, const T *const *parameters, int64_t n, const T *z, T *x, T *log_det, T *saved, int64_t threads) {
+void planar(int layers, int features, const T *const *parameters, int64_t n, const T *z, T *x, T *log_det, T *saved,
+            int64_t threads) {
   const auto each = planar_layers(layers, features, parameters);
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
-  share(tiles, parts_of(tiles, planar_grain(layers, features, tile_rows<T>), threads), [&](int64_t first, int64_t last, int64_t) {
+  const int64_t parts = parts_of(tiles, planar_grain(layers, features, tile_rows<T>), threads);
+  share(tiles, parts, [&](int64_t first, int64_t last, int64_t) {
     Scratch<T> tile({features, 1});
     Vector<T> *value = tile[0], *t = tile[1];
     for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
