@@ -323,6 +323,11 @@ def test_planar_layers(features: int, layers: int, n: int, calls: list[str]) -> 
         expected = _outputs_and_gradients(lambda z, *own: chain(z), *inputs)
     torch.testing.assert_close(found, [*expected, *expected[:2]], rtol=1e-9, atol=1e-9)
     assert chain(z.view(1, n, 1, features))[0].shape == (1, n, 1, features)
+    with torch.no_grad():
+        for layer in chain.layers:
+            constants = layer.params.constants  # type: ignore[union-attr]
+            constants.data = torch.stack([constants, constants], dim=-1)[:, 0]  # not contiguous
+        torch.testing.assert_close(chain(z), tuple(found[-2:]), rtol=0, atol=0)
 
 
 @needs_kernels

@@ -1,6 +1,7 @@
 """The package as a whole: what importing it does, what it offers, and who may import whom."""
 
 import ast
+import importlib.machinery
 import inspect
 import subprocess
 import sys
@@ -109,6 +110,12 @@ def test_imports_point_inward(part: str) -> None:
     assert files
     for path in files:
         assert imported(path) <= {part, *LAYERS[part]}, path
+
+
+def test_names_without_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.machinery.SourceFileLoader, "get_source", lambda self, name: None)
+    homes = pf._homes.__wrapped__()  # type: ignore[attr-defined]
+    assert set(homes) == set(_api.__all__) and set(homes.values()) == {"pushforward._api"}
 
 
 @pytest.mark.parametrize("name", _api.__all__)

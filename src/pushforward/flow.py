@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pushforward._native import kernels_for
 from pushforward.bases import Base
-from pushforward.bijections import Bijection, Chain, MaskedAutoregressive, Planar
+from pushforward.bijections import Bijection, Chain
 from pushforward.distribution import FlowDistribution
 from pushforward.numerics import check_context, check_event, sum_rightmost
-from pushforward.transformers import RationalQuadratic
+from pushforward.transformers import Transformer
 
 Shape = int | tuple[int, ...] | torch.Size
 
@@ -164,12 +164,7 @@ class Flow(nn.Module):
         parameters = list(self.parameters())
         if not parameters or kernels_for(*parameters) is None:
             return False
-        return any(
-            (isinstance(part, RationalQuadratic) and part.kernel(False) is not None)
-            or (isinstance(part, MaskedAutoregressive) and part.layer_kernel("inverse") is not None)
-            or (isinstance(part, Planar) and not part.context_features)
-            for part in self.modules()
-        )
+        return any(isinstance(part, Bijection | Transformer) and part.outruns_compiler for part in self.modules())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "compiled_with": None}  # type: ignore[no-untyped-call]

@@ -34,13 +34,14 @@ def planar_by_kernel(formula: Formula, z: Tensor, parameters: Sequence[Tensor]) 
     if wants_grad(z, *parameters):
         answer: tuple[Tensor, Tensor] = _Planar.apply(library, formula, z, *parameters)  # type: ignore[no-untyped-call]
         return answer
-    x, log_det, _ = _apply(library, z.contiguous(), parameters, save=False)
+    x, log_det, _ = _apply(library, z, parameters, save=False)
     return x, log_det
 
 
 def _apply(
     library: Library, z: Tensor, parameters: Sequence[Tensor], save: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
+    z, parameters = z.contiguous(), [part.contiguous() for part in parameters]
     x, log_det = torch.empty_like(z), z.new_empty(z.shape[:-1])
     saved = None
     if save:
@@ -56,7 +57,7 @@ def _apply(
 class _Planar(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, library: Library, formula: Formula, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det, saved = _apply(library, z.contiguous(), [part.contiguous() for part in parameters], save=True)
+        x, log_det, saved = _apply(library, z, parameters, save=True)
         ctx.library, ctx.formula = library, formula
         ctx.save_for_backward(saved, z, *parameters)
         return x, log_det

@@ -113,6 +113,11 @@ class Bijection(nn.Module, ABC):
 
         return Inverse(self)
 
+    @property
+    def outruns_compiler(self) -> bool:
+        """Whether its compiled kernel, where those are in use, is faster than what `torch.compile` makes."""
+        return False
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Set what starts from data and is new, given a batch `x` of shape `(n, *event)`, and return its z."""
         return self.inverse(x, context)[0]

@@ -54,6 +54,10 @@ class Planar(Bijection):
         t = torch.tanh(solve_tanh(1 + wu, (x * w).sum(-1) + b))
         return x - u * t.unsqueeze(-1), -torch.log1p(wu * (1 - t.square()))
 
+    @property
+    def outruns_compiler(self) -> bool:
+        return not self.context_features
+
     @staticmethod
     def fused(
         layers: Sequence[Any], direction: Direction, z: Tensor, context: Tensor | None

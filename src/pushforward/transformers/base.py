@@ -54,6 +54,11 @@ class Transformer(nn.Module, ABC):
         """What the compiled kernels are told, to evaluate this map or its inverse; `None` if they do not know it."""
         return None
 
+    @property
+    def outruns_compiler(self) -> bool:
+        """Whether its compiled kernel, where those are in use, is faster than what `torch.compile` makes."""
+        return False
+
     def params_for(self, z: Tensor) -> Tensor | None:
         """The h, `(features, num_params)`, at which `forward` makes the columns of z, `(n, features)`, about standard
         normal; `None` if there is no quick one."""

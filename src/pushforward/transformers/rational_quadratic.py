@@ -69,6 +69,10 @@ class RationalQuadratic(Transformer):
         self.num_params = 2 * bins + slopes[tails]
         self.register_buffer("accumulate", accumulator(bins), persistent=False)
 
+    @property
+    def outruns_compiler(self) -> bool:
+        return self.kernel(False) is not None
+
     def kernel(self, inverse: bool) -> KernelMap | None:
         if type(self) is not RationalQuadratic:
             return None
