@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -75,10 +76,13 @@ class Flow(nn.Module):
         """`log_prob`, so that hooks, data parallelism, compilation and export see it."""
         self._check_event("x", x, self.event_shape)
         context = self._embed(context)
-        n = len(self.event_shape)
-        outside = x.detach().abs().amax(dim=tuple(range(-n, 0))) == torch.inf if n else x.isinf()
+        outside = self._outside(x)
+        if outside is None:
+            z, log_det = self._inverse(x, context)
+            return self._base_log_prob(z, context) + log_det
         # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
-        z, log_det = self._inverse(x.masked_fill(outside.view(outside.shape + (1,) * n), 0), context)
+        finite = x.masked_fill(outside.view(outside.shape + (1,) * len(self.event_shape)), 0)
+        z, log_det = self._inverse(finite, context)
         return (self._base_log_prob(z, context) + log_det).masked_fill(outside, -torch.inf)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -197,6 +201,14 @@ class Flow(nn.Module):
         """Let new layers that start from data, such as `ActNorm`, see a batch `x` of shape `(n, *event_shape)`."""
         self._check_event("x", x, self.event_shape)
         self.bijection.initialize(x, self._for_bijection(self._embed(context)))
+
+    def _outside(self, x: Tensor) -> Tensor | None:
+        """Which points lie at infinity; `None` if it is plain that none does."""
+        # Where kernels may read x, so may this: on the CPU that is cheaper than what would come of an empty mask.
+        if kernels_for(x) is not None and math.isfinite(x.detach().sum().item()):
+            return None
+        n = len(self.event_shape)
+        return x.detach().abs().amax(dim=tuple(range(-n, 0))) == torch.inf if n else x.isinf()
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         z, log_det = self.bijection.inverse(x, self._for_bijection(context))

@@ -1,21 +1,9 @@
 // The kernels behind a plain C interface; one library of them is built for each instruction set.
-#include "autoregressive.h"
-#include "coupling.h"
 #include "elementwise.h"
+#include "layers.h"
 #include "planar.h"
 
 namespace {
-
-// Calls work with the map's class, for which the compiler then makes code of its own.
-template <class T, class Work> int32_t with_map(const pushforward_map &map, const Work &work) {
-  switch (map.kind) {
-    case 0: work(Affine<T>(map)); return 0;
-    case 1: work(RationalQuadratic<T>(map)); return 0;
-    default: return 1;
-  }
-}
-
-enum Structure { coupling_layer, parallel_layer, sequential_layer };
 
 constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth a thread, by kind of map
 
@@ -23,9 +11,8 @@ constexpr int64_t elementwise_grain[] = {8192, 512};  // vectors that are worth 
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT int32_t pushforward_abi() { return 3; }
+EXPORT int32_t pushforward_abi() { return 4; }
 EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
-EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { return Shape(*network).saved_units(); }
 
 #define DEFINE(T, SUFFIX)                                                                                              \
   EXPORT int64_t pushforward_saved_stride_##SUFFIX(int64_t n) { return saved_stride<T>(n); }                          \
@@ -43,31 +30,20 @@ EXPORT int64_t pushforward_saved_units(const pushforward_network *network) { ret
                           elementwise_grain[map->kind], threads);                                                     \
     });                                                                                                                \
   }                                                                                                                    \
-  EXPORT int32_t pushforward_layer_##SUFFIX(                                                                          \
-      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *parameters,  \
-      int64_t n, const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {                   \
-    return with_map<T>(*map, [=](const auto &own) {                                                                   \
-      const Shape shape(*network);                                                                                     \
-      if (structure == coupling_layer)                                                                                 \
-        coupling<T>(own, shape, parameters, n, value, context, out, log_det, saved, threads);                         \
-      else                                                                                                             \
-        autoregressive<T>(own, shape, structure == sequential_layer, parameters, n, value, context, out, log_det,     \
-                          saved, threads);                                                                             \
-    });                                                                                                                \
+  EXPORT int64_t pushforward_layers_saved_##SUFFIX(int32_t count, const pushforward_layer *layers, int64_t n) {        \
+    return Row<T>(count, layers, n).saved_size();                                                                      \
   }                                                                                                                    \
-  EXPORT int32_t pushforward_layer_pull_##SUFFIX(                                                                     \
-      int32_t structure, const pushforward_map *map, const pushforward_network *network, const T *const *parameters,  \
-      int64_t n, const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,    \
-      T *const *by_parameters, int64_t threads) {                                                                      \
-    return with_map<T>(*map, [=](const auto &own) {                                                                   \
-      const Shape shape(*network);                                                                                     \
-      if (structure == coupling_layer)                                                                                 \
-        coupling_pull<T>(own, shape, parameters, n, value, saved, by_out, by_log_det, by_value, by_context,           \
-                         by_parameters, threads);                                                                      \
-      else                                                                                                             \
-        autoregressive_pull<T>(own, shape, structure == sequential_layer, parameters, n, value, saved, by_out,        \
-                               by_log_det, by_value, by_context, by_parameters, threads);                             \
-    });                                                                                                                \
+  EXPORT int32_t pushforward_layers_##SUFFIX(int32_t count, const pushforward_layer *layers,                          \
+                                             const T *const *parameters, int64_t n, const T *value, const T *context, \
+                                             T *out, T *log_det, T *saved, int64_t threads) {                          \
+    return Row<T>(count, layers, n).apply(parameters, value, context, out, log_det, saved, threads);                  \
+  }                                                                                                                    \
+  EXPORT int32_t pushforward_layers_pull_##SUFFIX(                                                                    \
+      int32_t count, const pushforward_layer *layers, const T *const *parameters, int64_t n, const T *value,          \
+      const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_parameters,      \
+      int64_t threads) {                                                                                               \
+    return Row<T>(count, layers, n).pull(parameters, value, saved, by_out, by_log_det, by_value, by_context,          \
+                                         by_parameters, threads);                                                      \
   }
 
 #define DEFINE_PLANAR(T, SUFFIX)                                                                                       \

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pushforward._native.elementwise import KernelMap, kernels_for, may_pull, wants_grad
+from pushforward._native.elementwise import KernelMap
+from pushforward._native.function import address_of, addresses, by_kernel, kernels_for
 from pushforward._native.library import Library
-from pushforward.numerics import broadcast_batch, pull_back_with_graph
+from pushforward.numerics import broadcast_batch
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: 0, nn.SiLU: 1, nn.Tanh: 2}
 # Of a coupling; and of a masked autoregressive layer whose network sees the values given, or those that come out.
@@ -97,50 +97,6 @@ class LayerKernel:
         sizes = self.network.columns, self.network.context
         return sizes == (value.shape[-1], context.shape[-1] if context is not None and sizes[1] else 0)
 
-    def apply(
-        self, library: Library, value: Tensor, context: Tensor | None, save: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The value, the log-determinant, and what `pull` needs, `(units, at least rows)`, if it is to be saved.
-
-        Args:
-            library: the kernels.
-            value: shape `(*batch, features)`, contiguous as all.
-            context: shape `(*batch, context_features)`; not looked at by a layer without.
-            save: whether there will be a `pull`.
-        """
-        out, log_det = torch.empty_like(value), value.new_empty(value.shape[:-1])
-        saved = None
-        if save:
-            saved = value.new_empty(library.saved_shape(self.network, log_det.numel(), value.dtype))
-        library.call(
-            "layer", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), addresses(self.parameters), log_det.numel(), value.data_ptr(),
-            _address_of(context), out.data_ptr(), log_det.data_ptr(), _address_of(saved),
-        )  # fmt: skip
-        return out, log_det, saved
-
-    def pull(
-        self,
-        library: Library,
-        value: Tensor,
-        saved: Tensor,
-        by_out: Tensor,
-        by_log_det: Tensor,
-        by_context: Tensor | None,
-        parameters: Sequence[Tensor],
-        needs_parameters: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The gradients by the value and, if needed, the parameters; that by the context goes into `by_context`."""
-        by_value = torch.empty_like(value)
-        by_parameters = [torch.empty_like(each) for each in parameters] if needs_parameters else []
-        library.call(
-            "layer_pull", value.dtype, STRUCTURES[self.structure], ctypes.addressof(self.map),
-            ctypes.addressof(self.network), addresses(parameters), by_log_det.numel(), value.data_ptr(),
-            saved.data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), _address_of(by_context),
-            addresses(by_parameters) if needs_parameters else None,
-        )  # fmt: skip
-        return by_value, by_parameters
-
 
 def by_kernels(kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """The value after these layers, one after the other, and their log-determinant; `None` where kernels may not.
@@ -159,95 +115,55 @@ def by_kernels(kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | 
     library = kernels_for(value, context, *parameters)
     if library is None or not value.numel() or not all(kernel.takes(value, context) for kernel in kernels):
         return None
-    value, context = broadcast_batch(value, context)
-    if wants_grad(value, context, *parameters):
-        answer: tuple[Tensor, Tensor] = _Layers.apply(library, kernels, value, context, *parameters)  # type: ignore[no-untyped-call]
-        return answer
-    out, log_det, _ = _apply(library, kernels, value, context, save=False)
-    return out, log_det
+    return by_kernel(_Row(library, kernels), *broadcast_batch(value, context), *parameters)
 
 
-def _apply(
-    library: Library, kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None, save: bool
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The value, the log-determinant, and for each layer what goes into it and what it saves, if it does."""
-    value, context = value.contiguous(), None if context is None else context.contiguous()
-    kept: list[Tensor] = []
-    total: Tensor | None = None
-    for kernel in kernels:
-        kernel.parameters = [parameter.contiguous() for parameter in kernel.parameters]
-        out, log_det, saved = kernel.apply(library, value, context, save)
-        if saved is not None:
-            kept += [value, saved]
-        value, total = out, log_det if total is None else total.add_(log_det)
-    assert total is not None
-    return value, total, kept
+@dataclass(slots=True)
+class _Row:
+    """Layers, one after the other: one function of the value, the context, and the weights and biases."""
 
+    library: Library
+    kernels: Sequence[LayerKernel]
 
-class _Layers(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        library: Library,
-        kernels: Sequence[LayerKernel],
-        value: Tensor,
-        context: Tensor | None,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        out, log_det, kept = _apply(library, kernels, value, context, save=True)
-        ctx.library, ctx.kernels = library, kernels
-        ctx.save_for_backward(value, context, *parameters, *kept)
-        return out, log_det
+    def apply(self, inputs: Sequence[Any], save: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+        value, context, *parameters = inputs
+        out, log_det = torch.empty_like(value), value.new_empty(value.shape[:-1])
+        layers, saved = self._layers(), None
+        if save:
+            saved = value.new_empty(self.library.functions["layers_saved", value.dtype](*layers, log_det.numel()))
+        self.library.call(
+            "layers", value.dtype, *layers, addresses(parameters), log_det.numel(), value.data_ptr(),
+            address_of(context), out.data_ptr(), log_det.data_ptr(), address_of(saved),
+        )  # fmt: skip
+        return out, log_det, [] if saved is None else [saved]
 
-    @staticmethod
-    def backward(ctx: Any, by_out: Tensor, by_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
-        count = len(tensors) - 2 * len(ctx.kernels)
-        inputs, kept = tensors[:count], tensors[count:]
-        if may_pull(inputs[0], by_out, by_log_det):
-            return None, None, *_pull(ctx, inputs, kept, by_out, by_log_det)
-        with torch.enable_grad():
-            return None, None, *pull_back_with_graph(partial(_by_formulas, ctx.kernels), inputs, (by_out, by_log_det))
+    def pull(
+        self, inputs: Sequence[Any], kept: Sequence[Tensor], by_out: Tensor, by_log_det: Tensor, wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        value, context, *parameters = inputs
+        by_value, by_context = torch.empty_like(value), torch.empty_like(context) if wanted[1] else None
+        by_parameters = [torch.empty_like(each) for each in parameters] if any(wanted[2:]) else []
+        self.library.call(
+            "layers_pull", value.dtype, *self._layers(), addresses(parameters), by_log_det.numel(), value.data_ptr(),
+            kept[0].data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), address_of(by_context),
+            addresses(by_parameters) if by_parameters else None,
+        )  # fmt: skip
+        return [by_value, by_context, *(by_parameters or [None] * len(parameters))]
 
+    def formula(self, value: Tensor, context: Tensor | None, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        first, total = 0, torch.zeros((), dtype=value.dtype)
+        for kernel in self.kernels:
+            last = first + len(kernel.parameters)
+            value, log_det = kernel.formula(value, context if kernel.network.context else None, *parameters[first:last])
+            first, total = last, total + log_det
+        return value, total
 
-def _pull(
-    ctx: Any, inputs: Sequence[Tensor], kept: Sequence[Tensor], by_value: Tensor, by_log_det: Tensor
-) -> list[Tensor | None]:
-    """The gradients by the value, the context and the parameters."""
-    _, context, *parameters = inputs
-    by_value, by_log_det = by_value.contiguous(), by_log_det.contiguous()
-    by_context: Tensor | None = None
-    by_parameters: list[Tensor | None] = []
-    last = len(parameters)
-    for k in reversed(range(len(ctx.kernels))):
-        kernel, first = ctx.kernels[k], last - len(ctx.kernels[k].parameters)
-        own = None
-        if context is not None and kernel.network.context and ctx.needs_input_grad[3]:
-            own = torch.empty_like(context, memory_format=torch.contiguous_format)
-        by_value, by_own = kernel.pull(
-            ctx.library,
-            *kept[2 * k : 2 * k + 2],
-            by_value,
-            by_log_det,
-            own,
-            [parameter.contiguous() for parameter in parameters[first:last]],
-            any(ctx.needs_input_grad[4 + first : 4 + last]),
-        )
-        if own is not None:
-            by_context = own if by_context is None else by_context.add_(own)
-        by_parameters, last = [*(by_own or [None] * (last - first)), *by_parameters], first
-    return [by_value, by_context, *by_parameters]
-
-
-def _by_formulas(
-    kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | None, *parameters: Tensor
-) -> tuple[Tensor, Tensor]:
-    first, total = 0, torch.zeros((), dtype=value.dtype)
-    for kernel in kernels:
-        last = first + len(kernel.parameters)
-        value, log_det = kernel.formula(value, context if kernel.network.context else None, *parameters[first:last])
-        first, total = last, total + log_det
-    return value, total
+    def _layers(self) -> tuple[int, ctypes.Array[ctypes.c_int64]]:
+        """Their number, and of each the structure and the addresses of map and network."""
+        numbers: list[int] = []
+        for kernel in self.kernels:
+            numbers += STRUCTURES[kernel.structure], ctypes.addressof(kernel.map), ctypes.addressof(kernel.network)
+        return len(self.kernels), (ctypes.c_int64 * len(numbers))(*numbers)
 
 
 def is_watched(*parts: nn.Module) -> bool:
@@ -256,11 +172,3 @@ def is_watched(*parts: nn.Module) -> bool:
         if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
             return True
     return False
-
-
-def _address_of(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-ABI = 3
+ABI = 4
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 FOLDER = Path(__file__).parent
 DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -56,10 +56,11 @@ class Library:
             "saved_stride": [size],
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
-            "layer": [flag, *[pointer] * 3, size, *[pointer] * 5, size],
+            "layers_saved": [flag, pointer, size],
+            "layers": [flag, pointer, pointer, size, *[pointer] * 5, size],
+            "layers_pull": [flag, pointer, pointer, size, *[pointer] * 7, size],
             "planar": [flag, flag, pointer, size, *[pointer] * 4, size],
             "planar_pull": [flag, flag, pointer, size, *[pointer] * 5, size],
-            "layer_pull": [flag, *[pointer] * 3, size, *[pointer] * 7, size],
         }
         self.functions: dict[tuple[str, torch.dtype], Any] = {}
         for name, types in arguments.items():
@@ -70,15 +71,9 @@ class Library:
         # torch's OpenMP, which it loads for all to see.
         parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
         self.handle.pushforward_set_region(None if parallel is None else ctypes.cast(parallel, pointer))
-        self.saved_units = self.handle.pushforward_saved_units
-        self.saved_units.argtypes = [pointer]
-        self.saved_units.restype = size
         for dtype in DTYPES:
             self.functions["saved_stride", dtype].restype = size
-
-    def saved_shape(self, network: ctypes.Structure, n: int, dtype: torch.dtype) -> tuple[int, int]:
-        """Of what the gradient of a layer needs of n rows."""
-        return self.saved_units(ctypes.addressof(network)), self.functions["saved_stride", dtype](n)
+            self.functions["layers_saved", dtype].restype = size
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Any) -> None:
         if self.functions[name, dtype](*arguments, torch.get_num_threads()):

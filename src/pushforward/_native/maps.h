@@ -256,4 +256,13 @@ template <class T> struct RationalQuadratic {
   }
 };
 
+// Calls work with the map's class, for which the compiler then makes code of its own. Not 0 if there is none.
+template <class T, class Work> int32_t with_map(const pushforward_map &map, const Work &work) {
+  switch (map.kind) {
+    case 0: work(Affine<T>(map)); return 0;
+    case 1: work(RationalQuadratic<T>(map)); return 0;
+    default: return 1;
+  }
+}
+
 }  // namespace

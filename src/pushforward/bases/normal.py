@@ -34,7 +34,8 @@ class StandardNormal(Base):
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return sum_rightmost(-0.5 * z.square() - LOG_SQRT_2PI, len(self.event_shape))
+        squares = sum_rightmost(z.square(), len(self.event_shape))
+        return torch.rsub(squares, -LOG_SQRT_2PI * math.prod(self.event_shape), alpha=0.5)
 
     def sample(self, sample_shape: tuple[int, ...] = (), context: Tensor | None = None) -> Tensor:
         return torch.randn(self._shape(sample_shape, context), dtype=self.zero.dtype, device=self.zero.device)

@@ -86,7 +86,7 @@ class Coupling(KernelLayer):
             )
             conditioner.start_at_(transformer.identity_params().repeat(len(moved)))
         self.conditioner = conditioner
-        self.networks: dict[tuple[object, ...], KernelNetwork | None] = {}
+        self.network: KernelNetwork | None = None
         # Parts that are slices are views; those of any other mask are gathered and put back by index.
         self.slices = _slices(self.mask)
         self.num_params = len(moved) * transformer.num_params
@@ -118,22 +118,24 @@ class Coupling(KernelLayer):
         return LayerKernel("coupling", kernel, network, own, self._forward if direction == "forward" else self._inverse)
 
     def _network_for_kernels(
-        self, activation: type[nn.Module], weight_shapes: list[tuple[int, ...]]
+        self, activation: type[nn.Module], weight_shapes: list[torch.Size]
     ) -> KernelNetwork | None:
         """What the kernels are told of such a conditioner, or `None` if it is not one for this layer or for them."""
-        key = activation, self.transformer.num_params, *weight_shapes
-        if key not in self.networks:
-            network = KernelNetwork(
+        kind, parameters = ACTIVATIONS.get(activation, -1), self.transformer.num_params
+        if kind < 0 or not weight_shapes or parameters != self.params_shape[1]:
+            return None
+        found = self.network
+        if found is None or found.weight_shapes != weight_shapes or found.activation != kind:
+            found = KernelNetwork(
                 [i for i, passes in enumerate(self.mask) if not passes],
                 [i for i, passes in enumerate(self.mask) if passes],
                 self.context_features,
                 [shape[0] for shape in weight_shapes[:-1]],
-                ACTIVATIONS.get(activation, -1),
-                self.transformer.num_params,
+                kind,
+                parameters,
             )
-            fits = network.weight_shapes == weight_shapes and self.transformer.num_params == self.params_shape[1]
-            self.networks[key] = network if fits and activation in ACTIVATIONS else None
-        return self.networks[key]
+            self.network = found
+        return found if found.weight_shapes == weight_shapes else None
 
     def _params(self, passed: Tensor, context: Tensor | None, *own: Tensor) -> Tensor:
         seen = concatenate(passed, context)

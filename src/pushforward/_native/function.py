@@ -1,0 +1,104 @@
+"""What kernels compute, for autograd."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pushforward._native.library import DTYPES, Library, library
+from pushforward.numerics import is_traced, pull_back_with_graph
+
+# What torch dispatches an ordinary tensor on the CPU by: not lazily negated, of no transform, and on no other device.
+with torch.inference_mode():
+    _of_inference = torch.empty(0)
+PLAIN = {torch._C._dispatch_keys(tensor).raw_repr() for tensor in (torch.empty(0), _of_inference)}
+
+
+class Kernel(Protocol):
+    """Two tensors, values and the logarithms of what they are stretched by, as a function of others."""
+
+    def apply(self, inputs: Sequence[Any], save: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The two, and what `pull` needs besides the inputs, if there will be one. Inputs are contiguous."""
+
+    def pull(
+        self, inputs: Sequence[Any], kept: Sequence[Tensor], by_out: Tensor, by_log: Tensor, wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """The gradient by each input, at least by those that are wanted."""
+
+    def formula(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The same by torch's operations; for second derivatives."""
+
+
+def by_kernel(kernel: Kernel, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the kernel makes of these, with a gradient if one of them wants it."""
+    if wants_grad(*inputs):
+        answer: tuple[Tensor, Tensor] = _ByKernel.apply(kernel, *inputs)  # type: ignore[no-untyped-call]
+        return answer
+    out, log, _ = kernel.apply(_contiguous(inputs), save=False)
+    return out, log
+
+
+class _ByKernel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        out, log, kept = kernel.apply(_contiguous(inputs), save=True)
+        ctx.kernel, ctx.inputs = kernel, len(inputs)
+        ctx.save_for_backward(*inputs, *kept)
+        return out, log
+
+    @staticmethod
+    def backward(ctx: Any, by_out: Tensor, by_log: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        inputs, kept = tensors[: ctx.inputs], tensors[ctx.inputs :]
+        if may_pull(inputs[0], by_out, by_log):
+            cotangents = by_out.contiguous(), by_log.contiguous()
+            return None, *ctx.kernel.pull(_contiguous(inputs), kept, *cotangents, ctx.needs_input_grad[1:])
+        with torch.enable_grad():
+            return None, *pull_back_with_graph(ctx.kernel.formula, inputs, (by_out, by_log))
+
+
+def kernels_for(*tensors: Tensor | None) -> Library | None:
+    """The library, if it may compute with these tensors here and now."""
+    if is_traced() or (found := library()) is None or torch.is_autocast_enabled("cpu") or not are_plain(*tensors):
+        return None
+    return found
+
+
+def are_plain(*tensors: Tensor | None) -> bool:
+    """Whether kernels may read the memory of these: ordinary tensors on the CPU of one dtype that they know."""
+    dtype = None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            return False
+        if torch._C._dispatch_keys(tensor).raw_repr() not in PLAIN or tensor.dtype != (dtype or tensor.dtype):
+            return False
+        dtype = tensor.dtype
+    return dtype in DTYPES
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether a gradient by one of these will be asked for."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def may_pull(*tensors: Tensor) -> bool:
+    """Whether a kernel may find a gradient here and now: not if that gradient is to have derivatives itself."""
+    return not (torch.is_grad_enabled() or is_traced()) and are_plain(*tensors)
+
+
+def address_of(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def _contiguous(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
