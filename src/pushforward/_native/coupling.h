@@ -12,8 +12,8 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers, passed = shape.inputs - shape.context;
   const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
   const std::vector<int> units = shape.blocks();
-  // Parameters are made for a few values at a time, and used while they are in the nearest cache.
-  const int at_once = std::max(1, 4 * most_units / P);
+  // Units are made a few at a time, and used while they are in the nearest cache.
+  const int at_once = 4 * most_units, values_at_once = std::max(1, at_once / P);
   share(tiles, parts_of(tiles, shape.grain(tile_rows<T>), threads), [&](int64_t first, int64_t last, int64_t) {
     Scratch<T> tile(units);
     Vector<T> *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
@@ -29,15 +29,18 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
         read_column(context + row * shape.context + c, shape.context, n - row, tile[0] + (passed + c) * tile_vectors,
                     Beyond::repeated);
       for (int layer = 0; layer < L; layer++) {
-        Vector<T> *before = tile[shape.slope_block(layer)], *after = tile[layer + 1];
         const int width = shape.widths[layer], inputs = shape.seen(layer);
-        fill_with(bias_of(parameters, layer), width, before);
-        product(vectors, weight_of(parameters, layer), inputs, width, inputs, tile[layer], before);
-        for (int j = 0; j < width * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
+        for (int start = 0; start < width; start += at_once) {
+          const int made = std::min(at_once, width - start);
+          Vector<T> *before = tile[shape.slope_block(layer)] + start * tile_vectors, *after = tile[layer + 1] + start * tile_vectors;
+          fill_with(bias_of(parameters, layer) + start, made, before);
+          product(vectors, weight_of(parameters, layer) + int64_t(start) * inputs, inputs, made, inputs, tile[layer], before);
+          for (int j = 0; j < made * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
+        }
       }
       Vector<T> total[tile_vectors] = {};
-      for (int start = 0; start < shape.moved; start += at_once) {
-        const int values = std::min(at_once, shape.moved - start), inputs = shape.seen(L);
+      for (int start = 0; start < shape.moved; start += values_at_once) {
+        const int values = std::min(values_at_once, shape.moved - start), inputs = shape.seen(L);
         Vector<T> *h = tile[shape.h_block()] + start * P * tile_vectors;
         fill_with(bias_of(parameters, L) + start * P, values * P, h);
         product(vectors, weight_of(parameters, L) + int64_t(start) * P * inputs, inputs, values * P, inputs, tile[L], h);
