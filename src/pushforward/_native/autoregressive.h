@@ -19,12 +19,13 @@ template <class T, class Map>
 void autoregressive(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n,
                     const T *value, const T *context, T *out, T *log_det, T *saved, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
-  const std::vector<int> units = shape.blocks();
+  const int64_t tiles = whole_tiles<T>(n);
   share(tiles, parts_of(tiles, shape.grain(tile_rows<T>), threads), [&](int64_t first, int64_t last, int64_t) {
-    Scratch<T> tile(units);
-    Vector<T> *h = tile[shape.h_block()], *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    Tile<T> tile(shape.blocks(), shape.kept_blocks(), saved);
+    for (int64_t index = first; index < last; index++) {
+      tile.place(index);
+      Vector<T> *h = tile[shape.h_block()], *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       for (int c = 0; c < shape.context; c++)
         read_column(context + row * shape.context + c, shape.context, n - row, tile[0] + c * tile_vectors, Beyond::repeated);
@@ -58,7 +59,6 @@ void autoregressive(const Map &map, const Shape &shape, bool sequential, const T
         write_column(found + i * tile_vectors, D, n - row, out + row * D + column);
       }
       write_column(total, 1, n - row, log_det + row);
-      if (saved) write_tile(tile[0], shape.saved_units(), saved + row, stride);
     }
   });
 }
@@ -77,20 +77,21 @@ INLINE int units_seen(const Shape &shape, int layer, int u) {
 // The transposed pass: cotangents of the value, the context, and the weights and biases.
 template <class T, class Map>
 void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, const T *const *parameters, int64_t n,
-                         const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,
+                         const T *value, T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context,
                          T *const *by_parameters, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
-  const Saved<T> kept(shape.blocks(), saved, stride);
+  const int64_t tiles = whole_tiles<T>(n);
   std::vector<int> units;
   for (int layer = 0; layer <= L; layer++) units.push_back(shape.made(layer));
   units.push_back(shape.context);
   const auto sees = [&](int layer, int u) { return units_seen(shape, layer, u); };
   const auto work = [&](int64_t first, int64_t last, Gradients<T> *gradients) {
-    Scratch<T> tile(units);
+    Tile<T> tile(units), kept(shape.blocks(), shape.kept_blocks(), saved);
     Vector<T> *by_h = tile[L];
-    std::vector<Vector<T>> own(size_t(P) * tile_vectors);
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    for (int64_t index = first; index < last; index++) {
+      kept.place(index);
+      const Vector<T> *h = kept[shape.h_block()], *found = kept[shape.found_block()], *log_slopes = kept[shape.log_slopes_block()];
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       Vector<T> by_log[tile_vectors];
       read_column(by_log_det + row, 1, n - row, by_log, Beyond::zero);
@@ -99,19 +100,16 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
         Vector<T> by_seen[tile_vectors] = {};
         product<T, true>(vectors, weight_of(parameters, 0) + int64_t(later) * shape.inputs + shape.context + i, shape.inputs, 1,
                          shape.widths[0] - later, tile[0] + later * tile_vectors, by_seen);
-        Vector<T> given[tile_vectors], found[tile_vectors], slopes[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
+        Vector<T> given[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
         if (sequential)
           read_column(value + row * D + column, D, n - row, given, Beyond::repeated);
         else  // what the network saw lies side by side already
-          kept.read(0, shape.context + i, 1, row, given);
+          std::copy_n(kept[0] + (shape.context + i) * tile_vectors, vectors, given);
         read_column(by_out + row * D + column, D, n - row, by_found, Beyond::zero);
-        kept.read(shape.found_block(), i, 1, row, found);
-        kept.read(shape.log_slopes_block(), i, 1, row, slopes);
-        kept.read(shape.h_block(), int64_t(i) * P, P, row, own.data());
         for (int v = 0; v < vectors; v++) {
           if (sequential) by_found[v] += by_seen[v];
-          map.pull(given[v], own.data() + v, tile_vectors, found[v], slopes[v], by_found[v], by_log[v], by_given[v],
-                   by_h + i * P * tile_vectors + v);
+          const int j = i * tile_vectors + v, own = i * P * tile_vectors + v;
+          map.pull(given[v], h + own, tile_vectors, found[j], log_slopes[j], by_found[v], by_log[v], by_given[v], by_h + own);
           if (!sequential) by_given[v] += by_seen[v];
         }
         write_column(by_given, D, n - row, by_value + row * D + column);
@@ -121,15 +119,9 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
           Vector<T> *by_layer = tile[layer];
           product<T, true>(vectors, weight_of(parameters, layer + 1) + int64_t(start) * width + a, width, e - a, outputs - start,
                            tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors, false);
-          for (int u = a; u < e; u++) {
-            Vector<T> unit[tile_vectors];
-            kept.read(shape.slope_block(layer), u, 1, row, unit);
-            for (int v = 0; v < vectors; v++) {
-              Vector<T> &by_unit = by_layer[u * tile_vectors + v];
-              by_unit *= slope_of_activation<T>(shape.activation, unit[v]);
-              if (shape.residual && layer < L - 1) by_unit += tile[layer + 1][u * tile_vectors + v];
-            }
-          }
+          pull_activation<T>(shape, vectors, e - a, kept[shape.slope_block(layer)] + a * tile_vectors, by_layer + a * tile_vectors);
+          if (shape.residual && layer < L - 1)
+            for (int j = a * tile_vectors; j < e * tile_vectors; j++) by_layer[j] += tile[layer + 1][j];
         }
       }
       if (by_context) {
@@ -139,7 +131,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
           write_column(by + c * tile_vectors, shape.context, n - row, by_context + row * shape.context + c);
       }
       for (int layer = 0; gradients && layer <= L; layer++)
-        gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), tile[layer], kept.at(layer, 0, row), stride, sees);
+        gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), tile[layer], kept[layer], sees);
       if (gradients) gradients->finish_tile();
     }
   };

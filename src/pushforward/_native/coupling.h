@@ -10,14 +10,15 @@ template <class T, class Map>
 void coupling(const Map &map, const Shape &shape, const T *const *parameters, int64_t n, const T *value,
               const T *context, T *out, T *log_det, T *saved, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers, passed = shape.inputs - shape.context;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
-  const std::vector<int> units = shape.blocks();
+  const int64_t tiles = whole_tiles<T>(n);
   // Units are made a few at a time, and used while they are in the nearest cache.
   const int at_once = 4 * most_units, values_at_once = std::max(1, at_once / P);
   share(tiles, parts_of(tiles, shape.grain(tile_rows<T>), threads), [&](int64_t first, int64_t last, int64_t) {
-    Scratch<T> tile(units);
-    Vector<T> *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    Tile<T> tile(shape.blocks(), shape.kept_blocks(), saved);
+    for (int64_t index = first; index < last; index++) {
+      tile.place(index);
+      Vector<T> *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       for (int i = 0; i < passed; i++) {
         const int column = shape.passed_at[i];
@@ -57,40 +58,38 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
         }
       }
       write_column(total, 1, n - row, log_det + row);
-      if (saved) write_tile(tile[0], shape.saved_units(), saved + row, stride);
     }
   });
 }
 
 // Cotangents of the value, the context, and the weights and biases.
 template <class T, class Map>
-void coupling_pull(const Map &map, const Shape &shape, const T *const *parameters, int64_t n, const T *value, const T *saved,
+void coupling_pull(const Map &map, const Shape &shape, const T *const *parameters, int64_t n, const T *value, T *saved,
                    const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_parameters, int64_t threads) {
   const int D = shape.columns, P = shape.parameters, L = shape.hidden_layers, passed = shape.inputs - shape.context;
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
-  const Saved<T> kept(shape.blocks(), saved, stride);
+  const int64_t tiles = whole_tiles<T>(n);
   std::vector<int> units;
   for (int layer = 0; layer <= L; layer++) units.push_back(shape.made(layer));
   units.push_back(shape.inputs);
   const auto sees = [&](int layer, int) { return shape.seen(layer); };
   const auto work = [&](int64_t first, int64_t last, Gradients<T> *gradients) {
-    Scratch<T> tile(units);
-    std::vector<Vector<T>> h(size_t(P) * tile_vectors);
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    Tile<T> tile(units), kept(shape.blocks(), shape.kept_blocks(), saved);
+    for (int64_t index = first; index < last; index++) {
+      kept.place(index);
+      const Vector<T> *h = kept[shape.h_block()], *found = kept[shape.found_block()], *log_slopes = kept[shape.log_slopes_block()];
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       Vector<T> by_log[tile_vectors];
       read_column(by_log_det + row, 1, n - row, by_log, Beyond::zero);
       for (int i = 0; i < shape.moved; i++) {
         const int column = shape.moved_at[i];
-        Vector<T> given[tile_vectors], found[tile_vectors], slopes[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
+        Vector<T> given[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
         read_column(value + row * D + column, D, n - row, given, Beyond::repeated);
         read_column(by_out + row * D + column, D, n - row, by_found, Beyond::zero);
-        kept.read(shape.found_block(), i, 1, row, found);
-        kept.read(shape.log_slopes_block(), i, 1, row, slopes);
-        kept.read(shape.h_block(), int64_t(i) * P, P, row, h.data());
-        for (int v = 0; v < vectors; v++)
-          map.pull(given[v], h.data() + v, tile_vectors, found[v], slopes[v], by_found[v], by_log[v], by_given[v],
-                   tile[L] + i * P * tile_vectors + v);
+        for (int v = 0; v < vectors; v++) {
+          const int j = i * tile_vectors + v, own = i * P * tile_vectors + v;
+          map.pull(given[v], h + own, tile_vectors, found[j], log_slopes[j], by_found[v], by_log[v], by_given[v], tile[L] + own);
+        }
         write_column(by_given, D, n - row, by_value + row * D + column);
       }
       for (int layer = L; layer >= 0; layer--) {
@@ -98,14 +97,9 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *parameter
         const Vector<T> *by_made = tile[layer];
         Vector<T> *by_seen = tile[layer ? layer - 1 : L + 1];
         if (gradients)
-          gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept.at(layer, 0, row), stride, sees);
+          gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept[layer], sees);
         product<T, true>(vectors, weight_of(parameters, layer), width, width, shape.made(layer), by_made, by_seen, false);
-        if (layer)
-          for (int u = 0; u < width; u++) {
-            Vector<T> unit[tile_vectors];
-            kept.read(shape.slope_block(layer - 1), u, 1, row, unit);
-            for (int v = 0; v < vectors; v++) by_seen[u * tile_vectors + v] *= slope_of_activation<T>(shape.activation, unit[v]);
-          }
+        if (layer) pull_activation<T>(shape, vectors, width, kept[shape.slope_block(layer - 1)], by_seen);
       }
       if (gradients) gradients->finish_tile();
       Vector<T> *by_seen = tile[L + 1];

@@ -49,16 +49,16 @@ template <class T> class Gradients {
       if (!layers[layer].is_answer) layers[layer].weights = memory.get() + starts[layer];
   }
 
-  // Adds what a tile's rows do: `by`, the cotangents of what the layer makes, times what it sees, `seen`, whose units lie
-  // `stride` apart. Of a few units made from u on, those seen beyond `sees(layer, u)` of the last one do not count.
+  // Adds what a tile's rows do: `by`, the cotangents of what the layer makes, times what it sees, `seen`. Of a few units
+  // made from u on, those seen beyond `sees(layer, u)` of the last one do not count.
   template <class Sees>
-  void add(int layer, int rows, const Vector<T> *by, const T *seen, int64_t stride, const Sees &sees) {
+  void add(int layer, int rows, const Vector<T> *by, const Vector<T> *seen, const Sees &sees) {
     const int units = shape.seen(layer), made = shape.made(layer), flipped_step = spread(whole_vectors(units));
     for (int column = 0; column < units; column += lanes<T>)
       for (int row = 0; row < rows; row += lanes<T>) {
         Vector<T> square[lanes<T>];
         for (int j = 0; j < lanes<T>; j++)
-          square[j] = column + j < units ? load(seen + (column + j) * stride + row) : Vector<T>{};
+          square[j] = column + j < units ? seen[(column + j) * tile_vectors + row / lanes<T>] : Vector<T>{};
         transpose<T>(square);
         for (int j = 0; j < lanes<T>; j++) flipped[size_t((row + j) * flipped_step + column / lanes<T>)] = square[j];
       }

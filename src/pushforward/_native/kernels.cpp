@@ -15,7 +15,7 @@ EXPORT int32_t pushforward_abi() { return 4; }
 EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
 
 #define DEFINE(T, SUFFIX)                                                                                              \
-  EXPORT int64_t pushforward_saved_stride_##SUFFIX(int64_t n) { return saved_stride<T>(n); }                          \
+  EXPORT int64_t pushforward_padded_rows_##SUFFIX(int64_t n) { return whole_tiles<T>(n) * tile_rows<T>; }             \
   EXPORT int32_t pushforward_map_##SUFFIX(const pushforward_map *map, int64_t n, const T *value, const T *h, T *out,  \
                                           T *log_slope, int64_t threads) {                                            \
     return with_map<T>(*map, [=](const auto &own) {                                                                   \
@@ -40,7 +40,7 @@ EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
   }                                                                                                                    \
   EXPORT int32_t pushforward_layers_pull_##SUFFIX(                                                                    \
       int32_t count, const pushforward_layer *layers, const T *const *parameters, int64_t n, const T *value,          \
-      const T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_parameters,      \
+      T *saved, const T *by_out, const T *by_log_det, T *by_value, T *by_context, T *const *by_parameters,            \
       int64_t threads) {                                                                                               \
     return Row<T>(count, layers, n).pull(parameters, value, saved, by_out, by_log_det, by_value, by_context,          \
                                          by_parameters, threads);                                                      \
@@ -53,7 +53,7 @@ EXPORT void pushforward_set_region(Region parallel) { region = parallel; }
     return 0;                                                                                                          \
   }                                                                                                                    \
   EXPORT int32_t pushforward_planar_pull_##SUFFIX(                                                                    \
-      int32_t layers, int32_t features, const T *const *parameters, int64_t n, const T *saved, const T *by_x,         \
+      int32_t layers, int32_t features, const T *const *parameters, int64_t n, T *saved, const T *by_x,               \
       const T *by_log_det, T *by_z, T *const *by_parameters, int64_t threads) {                                       \
     planar_pull<T>(layers, features, parameters, n, saved, by_x, by_log_det, by_z, by_parameters, threads);           \
     return 0;                                                                                                          \

@@ -38,7 +38,7 @@ template <class T> class Row {
       // Whole vectors, so that what follows is aligned as well as the array.
       if (k) size += (n * shape.columns + lanes<T> - 1) / lanes<T> * lanes<T>;
       layers.push_back({given[k], shape, parameter, size, value_at});
-      size += shape.saved_units() * saved_stride<T>(n);
+      size += whole_tiles<T>(n) * tile_rows<T> * shape.kept_units();
       parameter += 2 * (shape.hidden_layers + 1);
     }
   }
@@ -69,13 +69,14 @@ template <class T> class Row {
   }
 
   // Gradients by the value, and, where there is room for them, by the context and by the parameters.
-  int32_t pull(const T *const *parameters, const T *value, const T *saved, const T *by_out, const T *by_log_det, T *by_value,
+  int32_t pull(const T *const *parameters, const T *value, T *saved, const T *by_out, const T *by_log_det, T *by_value,
                T *by_context, T *const *by_parameters, int64_t threads) const {
     std::vector<T> own_by_context;
     bool is_first_context = true;
     for (size_t k = layers.size(); k-- > 0; by_out = by_value) {
       const Layer &layer = layers[k];
-      const T *given = k ? saved + layer.value_at : value, *kept = saved + layer.saved_at;
+      const T *given = k ? saved + layer.value_at : value;
+      T *kept = saved + layer.saved_at;
       const T *const *own = parameters + layer.first_parameter;
       T *const *by_own = by_parameters ? by_parameters + layer.first_parameter : nullptr;
       T *by_seen = by_context && layer.shape.context ? by_context : nullptr;

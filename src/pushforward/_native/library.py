@@ -53,7 +53,7 @@ class Library:
             )
         pointer, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
         arguments: dict[str, list[Any]] = {
-            "saved_stride": [size],
+            "padded_rows": [size],
             "map": [pointer, size, *[pointer] * 4, size],
             "map_pull": [pointer, size, *[pointer] * 8, size],
             "layers_saved": [flag, pointer, size],
@@ -72,7 +72,7 @@ class Library:
         parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
         self.handle.pushforward_set_region(None if parallel is None else ctypes.cast(parallel, pointer))
         for dtype in DTYPES:
-            self.functions["saved_stride", dtype].restype = size
+            self.functions["padded_rows", dtype].restype = size
             self.functions["layers_saved", dtype].restype = size
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Any) -> None:

@@ -54,17 +54,23 @@ inline int64_t planar_grain(int64_t layers, int64_t features, int64_t rows) {
   return 1 + 400'000 / (layers * (features + 10) * rows);
 }
 
-// Saved is, for each layer, what goes in and the hyperbolic tangent: (layers * (features + 1), stride).
+// Saved is, for each tile and layer, what goes in and the hyperbolic tangent: (tiles, layers, features + 1, tile_rows), as
+// aligned as a vector.
+template <class T> Vector<T> *saved_of(T *saved, int features, int64_t layer) {
+  return reinterpret_cast<Vector<T> *>(saved) + layer * (features + 1) * tile_vectors;
+}
+
 template <class T>
 void planar(int layers, int features, const T *const *parameters, int64_t n, const T *z, T *x, T *log_det, T *saved,
             int64_t threads) {
   const auto each = planar_layers(layers, features, parameters);
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
+  const int64_t tiles = whole_tiles<T>(n);
   const int64_t parts = parts_of(tiles, planar_grain(layers, features, tile_rows<T>), threads);
   share(tiles, parts, [&](int64_t first, int64_t last, int64_t) {
-    Scratch<T> tile({features, 1});
+    Tile<T> tile({features, 1});
     Vector<T> *value = tile[0], *t = tile[1];
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    for (int64_t index = first; index < last; index++) {
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       for (int d = 0; d < features; d++)
         read_column(z + row * features + d, features, n - row, value + d * tile_vectors, Beyond::repeated);
@@ -77,11 +83,7 @@ void planar(int layers, int features, const T *const *parameters, int64_t n, con
           t[v] = hyperbolic_tangent<T>(a);
           total[v] += logarithm_plus_one<T>(layer.wu * (T(1) - t[v] * t[v]));
         }
-        if (saved) {
-          T *own = saved + int64_t(k) * (features + 1) * stride + row;
-          write_tile(value, features, own, stride);
-          write_tile(t, 1, own + features * stride, stride);
-        }
+        if (saved) std::copy_n(value, (features + 1) * tile_vectors, saved_of(saved, features, index * layers + k));
         for (int d = 0; d < features; d++)
           for (int v = 0; v < vectors; v++) value[d * tile_vectors + v] += layer.u[size_t(d)] * t[v];
       }
@@ -92,17 +94,18 @@ void planar(int layers, int features, const T *const *parameters, int64_t n, con
 }
 
 template <class T>
-void planar_pull(int layers, int features, const T *const *parameters, int64_t n, const T *saved, const T *by_x,
+void planar_pull(int layers, int features, const T *const *parameters, int64_t n, T *saved, const T *by_x,
                  const T *by_log_det, T *by_z, T *const *by_parameters, int64_t threads) {
   const auto each = planar_layers(layers, features, parameters);
-  const int64_t tiles = (n + tile_rows<T> - 1) / tile_rows<T>, stride = saved_stride<T>(n);
+  const int64_t tiles = whole_tiles<T>(n);
   const int64_t parts = parts_of(tiles, planar_grain(layers, features, tile_rows<T>), threads);
   const int sums = 2 * features + 2;  // of a layer: by u, w, b and w·u
   std::vector<std::vector<Vector<T>>> totals(size_t(parts), std::vector<Vector<T>>(size_t(layers * sums)));
   share(tiles, parts, [&](int64_t first, int64_t last, int64_t part) {
-    Scratch<T> tile({features, features + 1});
-    Vector<T> *by = tile[0], *value = tile[1], *t = value + features * tile_vectors;
-    for (int64_t row = first * tile_rows<T>; row < std::min(n, last * tile_rows<T>); row += tile_rows<T>) {
+    Tile<T> tile({features});
+    Vector<T> *by = tile[0];
+    for (int64_t index = first; index < last; index++) {
+      const int64_t row = index * tile_rows<T>;
       const int vectors = vectors_in_use<T>(n - row);
       for (int d = 0; d < features; d++)
         read_column(by_x + row * features + d, features, n - row, by + d * tile_vectors, Beyond::zero);
@@ -111,7 +114,7 @@ void planar_pull(int layers, int features, const T *const *parameters, int64_t n
       for (int k = layers - 1; k >= 0; k--) {
         const PlanarLayer<T> &layer = each[size_t(k)];
         Vector<T> *total = totals[size_t(part)].data() + k * sums;
-        read_tile(saved + int64_t(k) * (features + 1) * stride + row, stride, features + 1, value);
+        const Vector<T> *value = saved_of(saved, features, index * layers + k), *t = value + features * tile_vectors;
         for (int v = 0; v < vectors; v++) {
           const Vector<T> slope = T(1) - t[v] * t[v], by_factor = by_log[v] / (T(1) + layer.wu * slope);
           Vector<T> by_t = T(-2) * layer.wu * by_factor * t[v];

@@ -43,7 +43,7 @@ class _Planar:
         saved = None
         if save:
             units = len(parameters) * (z.shape[-1] + 1)
-            saved = z.new_empty(units, self.library.functions["saved_stride", z.dtype](log_det.numel()))
+            saved = z.new_empty(units, self.library.functions["padded_rows", z.dtype](log_det.numel()))
         self.library.call(
             "planar", z.dtype, len(parameters), z.shape[-1], addresses(parameters), log_det.numel(), z.data_ptr(),
             x.data_ptr(), log_det.data_ptr(), address_of(saved),

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "maps.h"
@@ -147,12 +148,11 @@ struct Shape : pushforward_network {
   // Where the slope of a hidden layer's nonlinearity is to be taken.
   int slope_block(int layer) const { return keeps_before() ? before_block(layer) : layer + 1; }
 
-  // How many units of these the gradient needs; they follow each other in one array, (units, stride).
-  int64_t saved_units() const {
+  // How many blocks, from the first one on, the gradient needs.
+  int kept_blocks() const { return before_block(keeps_before() ? hidden_layers : 0); }
+  int64_t kept_units() const {
     const std::vector<int> units = blocks();
-    int64_t total = 0;
-    for (int block = 0; block < (keeps_before() ? int(units.size()) : before_block(0)); block++) total += units[block];
-    return total;
+    return std::accumulate(units.begin(), units.begin() + kept_blocks(), int64_t(0));
   }
 
   // Tiles that are worth a thread.
@@ -178,56 +178,46 @@ template <class T> INLINE void write_column(const Vector<T> *from, int columns, 
   for (int r = 0; r < std::min<int64_t>(rows, tile_rows<T>); r++) to[int64_t(r) * columns] = reinterpret_cast<const T *>(from)[r];
 }
 
-// Between a tile and a (units, stride) array, of which it is some columns.
-template <class T> void write_tile(const Vector<T> *tile, int64_t units, T *to, int64_t stride) {
-  for (int64_t u = 0; u < units; u++) std::memcpy(to + u * stride, tile + u * tile_vectors, sizeof(Vector<T>) * tile_vectors);
-}
-
-template <class T> void read_tile(const T *from, int64_t stride, int64_t units, Vector<T> *tile) {
-  for (int64_t u = 0; u < units; u++) std::memcpy(tile + u * tile_vectors, from + u * stride, sizeof(Vector<T>) * tile_vectors);
-}
-
-// Rows in whole tiles, and a little more: columns that lie a power of two apart would share a few lines of the cache.
-template <class T> int64_t saved_stride(int64_t n) {
-  return (n + tile_rows<T> - 1) / tile_rows<T> * tile_rows<T> + 64 / int64_t(sizeof(T));
-}
+// Of n rows.
+template <class T> int64_t whole_tiles(int64_t n) { return (n + tile_rows<T> - 1) / tile_rows<T>; }
 
 // How many vectors of a tile hold rows, if so many are left.
 template <class T> INLINE int vectors_in_use(int64_t rows) {
   return int(std::min<int64_t>(tile_vectors, (rows + lanes<T> - 1) / lanes<T>));
 }
 
-// Several blocks of a tile's units in one piece of memory.
-template <class T> struct Scratch {
-  std::unique_ptr<Vector<T>[]> memory;  // of any content
-  std::vector<size_t> starts;
-  explicit Scratch(const std::vector<int> &units) {
-    size_t size = 0;
-    for (int u : units) starts.push_back(size), size += size_t(u) * tile_vectors;
-    memory.reset(new Vector<T>[size]);
-  }
-  Vector<T> *operator[](size_t block) { return memory.get() + starts[block]; }
-};
+// Blocks of a tile's units, one after the other. The first few may lie in memory that is kept, (tiles, kept units,
+// tile_rows), as aligned as a vector; the others are of any content.
+template <class T> class Tile {
+  std::vector<int64_t> starts{0};
+  size_t kept_blocks;
+  T *kept;
+  std::unique_ptr<Vector<T>[]> memory;
+  Vector<T> *first_kept = nullptr, *first = nullptr;
 
-// The same blocks of what was saved.
-template <class T> struct Saved {
-  const T *from;
-  int64_t stride;
-  std::vector<int64_t> starts;
-  Saved(const std::vector<int> &units, const T *from, int64_t stride) : from(from), stride(stride) {
-    int64_t unit = 0;
-    for (int u : units) starts.push_back(unit), unit += u;
+ public:
+  explicit Tile(const std::vector<int> &units, int kept_blocks = 0, T *kept = nullptr)
+      : kept_blocks(kept ? size_t(kept_blocks) : 0), kept(kept) {
+    for (int u : units) starts.push_back(starts.back() + u * tile_vectors);
+    memory.reset(new Vector<T>[size_t(starts.back() - starts[this->kept_blocks])]);
+    first = memory.get() - starts[this->kept_blocks];
   }
-  const T *at(int block, int64_t unit, int64_t row) const { return from + (starts[size_t(block)] + unit) * stride + row; }
-  void read(int block, int64_t unit, int64_t units, int64_t row, Vector<T> *tile) const {
-    read_tile(at(block, unit, row), stride, units, tile);
-  }
+  // Which of the tiles it is.
+  void place(int64_t tile) { first_kept = reinterpret_cast<Vector<T> *>(kept) + tile * starts[kept_blocks]; }
+  Vector<T> *operator[](size_t block) const { return (block < kept_blocks ? first_kept : first) + starts[block]; }
 };
 
 // What one tile starts with: each unit's bias.
 template <class T> INLINE void fill_with(const T *biases, int units, Vector<T> *tile) {
   for (int u = 0; u < units; u++)
     for (int v = 0; v < tile_vectors; v++) tile[u * tile_vectors + v] = filled(biases[u]);
+}
+
+// From the cotangents of what comes out of a nonlinearity to those of what goes in; `slopes` is where its slopes are to be
+// taken.
+template <class T> INLINE void pull_activation(const Shape &shape, int vectors, int units, const Vector<T> *slopes, Vector<T> *by) {
+  for (int j = 0; j < units * tile_vectors; j += tile_vectors)
+    for (int v = 0; v < vectors; v++) by[j + v] *= slope_of_activation<T>(shape.activation, slopes[j + v]);
 }
 
 }  // namespace
