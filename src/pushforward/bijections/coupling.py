@@ -112,29 +112,26 @@ class Coupling(KernelLayer):
         if kernel is None or type(conditioner) is not MLP or is_watched(transformer):
             return None
         own = conditioner.weights_and_biases()
-        network = self._network_for_kernels(conditioner.activation, [weight.shape for weight in own[::2]])
+        kind = ACTIVATIONS.get(conditioner.activation)
+        if not own or kind is None or transformer.num_params != self.params_shape[1]:
+            return None
+        network = self._network_for_kernels(kind, [weight.shape for weight in own[::2]])
         if network is None:
             return None
         return LayerKernel("coupling", kernel, network, own, self._forward if direction == "forward" else self._inverse)
 
-    def _network_for_kernels(
-        self, activation: type[nn.Module], weight_shapes: list[torch.Size]
-    ) -> KernelNetwork | None:
-        """What the kernels are told of such a conditioner, or `None` if it is not one for this layer or for them."""
-        kind, parameters = ACTIVATIONS.get(activation, -1), self.transformer.num_params
-        if kind < 0 or not weight_shapes or parameters != self.params_shape[1]:
-            return None
+    def _network_for_kernels(self, activation: int, weight_shapes: list[torch.Size]) -> KernelNetwork | None:
+        """What the kernels are told of such a conditioner; `None` for one that is not of this layer's sizes."""
         found = self.network
-        if found is None or found.weight_shapes != weight_shapes or found.activation != kind:
-            found = KernelNetwork(
+        if found is None or found.activation != activation or found.weight_shapes != weight_shapes:
+            self.network = found = KernelNetwork(
                 [i for i, passes in enumerate(self.mask) if not passes],
                 [i for i, passes in enumerate(self.mask) if passes],
                 self.context_features,
                 [shape[0] for shape in weight_shapes[:-1]],
-                kind,
-                parameters,
+                activation,
+                self.params_shape[1],
             )
-            self.network = found
         return found if found.weight_shapes == weight_shapes else None
 
     def _params(self, passed: Tensor, context: Tensor | None, *own: Tensor) -> Tensor:

@@ -54,8 +54,9 @@ class MLP(nn.Module):
     def weights_and_biases(self) -> list[Tensor]:
         """Of each linear map the weight and the bias; none if the network is more than these maps with the nonlinearity
         between them, or hooks watch what passes through."""
-        parts = tuple(self.layers._modules.values())
-        if self.skip or tuple(map(type, parts)) != self.kinds or is_watched(self, self.layers, *parts):
+        layers = self.layers
+        parts = tuple(layers._modules.values())
+        if self.skip or tuple(map(type, parts)) != self.kinds or is_watched(self, layers, *parts):
             return []
         own: list[Tensor] = []
         for part in parts[::2]:
