@@ -287,6 +287,21 @@ def test_layers_in_a_row(calls: list[str]) -> None:
     torch.testing.assert_close(shifted.inverse(x[:, :2])[0], z)
 
 
+ROWS = [[0.5, -1.0], [torch.inf, 0.0], [torch.inf, -torch.inf], [3e38, 3e38], [torch.nan, 1.0]]
+
+
+@needs_kernels
+@pytest.mark.parametrize("row", ROWS)
+def test_a_look_for_infinity_gives_what_masks_give(row: list[float]) -> None:
+    flow = pf.real_nvp(2, layers=2, hidden_features=(8,))
+    x = torch.tensor([[0.1, 0.2], row])
+    found = flow.log_prob(x)
+    with without_kernels():
+        expected = flow.log_prob(x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert (found[1] == -torch.inf) == (torch.inf in row or 3e38 in row)
+
+
 def _names_of_nodes(outputs: tuple[Tensor, Tensor]) -> list[str]:
     names, nodes, known = [], [outputs[0].grad_fn, outputs[1].grad_fn], set()
     while nodes:

@@ -140,7 +140,7 @@ class Flow(nn.Module):
 
         Takes effect in place; a direction that finds one feature after the other, or solves equations, is left as it
         is. Each first call for a shape takes the compiler seconds to minutes. Copies and saved flows are not compiled.
-        Where there is no compiler, this warns and all goes on as before. On a CPU, splines, autoregressive and planar
+        Where there is no compiler, this warns and all goes on as before. On a CPU, coupling, autoregressive and planar
         layers with kernels of this library (`native_status`) are faster as they are: a flow of those is left alone.
 
         Args:

@@ -148,7 +148,8 @@ class _Row:
             kept[0].data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), address_of(by_context),
             addresses(by_parameters) if by_parameters else None,
         )  # fmt: skip
-        return [by_value, by_context, *(by_parameters or [None] * len(parameters))]
+        unwanted: list[Tensor | None] = [None] * len(parameters)
+        return [by_value, by_context, *(by_parameters or unwanted)]
 
     def formula(self, value: Tensor, context: Tensor | None, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         first, total = 0, torch.zeros((), dtype=value.dtype)

@@ -104,10 +104,6 @@ class MaskedAutoregressive(KernelLayer):
             return LayerKernel("sequential", kernel, network, own, self._forward)
         return LayerKernel("parallel", kernel, network, own, self._inverse)
 
-    @property
-    def outruns_compiler(self) -> bool:
-        return self.layer_kernel("inverse") is not None
-
     def _sorted(self, value: Tensor) -> Tensor:
         """The features in the order of their generation."""
         return value if self.is_sorted else value.index_select(-1, self.generation)

@@ -15,7 +15,7 @@ from pushforward.bijections.base import Bijection, Direction
 class KernelLayer(Bijection):
     """A network and a scalar map, by a compiled kernel where that is possible and by torch's operations elsewhere.
 
-    Several in a row are computed one after the other as one function, which spares torch most of its bookkeeping.
+    Several in a row are one function and one call, which spares torch most of its bookkeeping.
     """
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -23,6 +23,10 @@ class KernelLayer(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return KernelLayer.fused([self], "inverse", x, context) or self._inverse(x, context)
+
+    @property
+    def outruns_compiler(self) -> bool:
+        return self.layer_kernel("inverse") is not None
 
     @staticmethod
     def fused(
