@@ -55,10 +55,12 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
 
 
 def eager_gradient_function(loss: nn.Module) -> Callable[..., Tensor]:
-    """The same by `backward`, for any loss."""
+    """The same by `backward`, for any loss, and of the parameters that it has now."""
+    parameters = list(loss.parameters())  # a module's own `zero_grad` looks for them each time
 
     def gradient(*args: Any, **kwargs: Any) -> Tensor:
-        loss.zero_grad()
+        for p in parameters:
+            p.grad = None
         value: Tensor = loss(*args, **kwargs)
         value.backward()
         return value.detach()
