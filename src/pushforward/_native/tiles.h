@@ -193,18 +193,19 @@ template <class T> class Tile {
   size_t kept_blocks;
   T *kept;
   std::unique_ptr<Vector<T>[]> memory;
-  Vector<T> *first_kept = nullptr, *first = nullptr;
+  Vector<T> *first_kept = nullptr;
 
  public:
   explicit Tile(const std::vector<int> &units, int kept_blocks = 0, T *kept = nullptr)
       : kept_blocks(kept ? size_t(kept_blocks) : 0), kept(kept) {
     for (int u : units) starts.push_back(starts.back() + u * tile_vectors);
     memory.reset(new Vector<T>[size_t(starts.back() - starts[this->kept_blocks])]);
-    first = memory.get() - starts[this->kept_blocks];
   }
   // Which of the tiles it is.
   void place(int64_t tile) { first_kept = reinterpret_cast<Vector<T> *>(kept) + tile * starts[kept_blocks]; }
-  Vector<T> *operator[](size_t block) const { return (block < kept_blocks ? first_kept : first) + starts[block]; }
+  Vector<T> *operator[](size_t block) const {
+    return block < kept_blocks ? first_kept + starts[block] : memory.get() + (starts[block] - starts[kept_blocks]);
+  }
 };
 
 // What one tile starts with: each unit's bias.
