@@ -25,12 +25,14 @@ is the median over the rounds, and in brackets stand the quartiles of the ratios
 with ReLU, splines have 8 bins on [-5, 5]. `train` is one step of maximum likelihood and `reverse_kl` one towards a
 normal density, both with Adam, fused in every torch library; flowjax runs each step as one jitted function. `log_prob`
 and `sample` are without gradients. Compilation is not timed. Every library takes its best route: the notes in
-`benchmarks/speed/libraries/` say which. Before it is timed each model takes 20 training steps and is then checked: its
-parameters are counted, its draws scored again, and in two dimensions its density is integrated. What fails a check is
-shown, with !, but not compared. The continuous flow is integrated by the adaptive Dormand-Prince method at tolerance
-{TOLERANCE:g}, which pushforward and zuko keep in every element of the batch, torchflows in the root mean square, with
-Hutchinson's estimate of the trace, tanh, and two features of time (torchflows: the time itself, in every layer);
-pushforward and torchflows differentiate the steps, zuko integrates an adjoint. Read differences under 10 % as ties."""
+`benchmarks/speed/libraries/` say which. Where the kernels are in use, `flow.compile()` leaves all of these flows but
+the continuous one to them: `pushforward-compiled` is then the same code, with the library's own function for the
+gradient. Before it is timed each model takes 20 training steps and is then checked: its parameters are counted, its
+draws scored again, and in two dimensions its density is integrated. What fails a check is shown, with !, but not
+compared. The continuous flow is integrated by the adaptive Dormand-Prince method at tolerance {TOLERANCE:g}, which
+pushforward and zuko keep in every element of the batch, torchflows in the root mean square, with Hutchinson's estimate
+of the trace, tanh, and two features of time (torchflows: the time itself, in every layer); pushforward and torchflows
+differentiate the steps, zuko integrates an adjoint. Read differences under 10 % as ties."""
 
 
 def tables(results: dict[str, Any]) -> str:

@@ -77,13 +77,12 @@ class Flow(nn.Module):
         self._check_event("x", x, self.event_shape)
         context = self._embed(context)
         outside = self._outside(x)
-        if outside is None:
-            z, log_det = self._inverse(x, context)
-            return self._base_log_prob(z, context) + log_det
-        # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
-        finite = x.masked_fill(outside.view(outside.shape + (1,) * len(self.event_shape)), 0)
-        z, log_det = self._inverse(finite, context)
-        return (self._base_log_prob(z, context) + log_det).masked_fill(outside, -torch.inf)
+        if outside is not None:
+            # No finite point is known to be inside, but 0 keeps the gradients of the other rows finite.
+            x = x.masked_fill(outside.view(outside.shape + (1,) * len(self.event_shape)), 0)
+        z, log_det = self._inverse(x, context)
+        log_prob = self._base_log_prob(z, context) + log_det
+        return log_prob if outside is None else log_prob.masked_fill(outside, -torch.inf)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log p(x | context) in nats.

@@ -1,4 +1,4 @@
-"""pushforward after `flow.compile()`."""
+"""pushforward after `flow.compile()`, which leaves all flows here but the continuous one to the kernels, if in use."""
 
 from __future__ import annotations
 
