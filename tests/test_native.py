@@ -264,6 +264,16 @@ def test_couplings(name: str, mask: str, activation: type[nn.Module], with_conte
 
 
 @needs_kernels
+@pytest.mark.parametrize("n", range(1, 38, 4))
+def test_any_number_of_rows(n: int, calls: list[str]) -> None:
+    """What fills half a vector more, in networks whose units come in groups of every size."""
+    for hidden in ((1, 2, 3), (4, 5, 6), (12,)):
+        options = {"context_features": 2, "hidden_features": hidden, "activation": nn.SiLU}
+        _check_layer(_coupling(MAPS["linear tails"], [True, True, False], **options), 3, 2, n, calls)
+        _check_layer(_layer(MAPS["affine"], 3, **options), 3, 2, n, calls)
+
+
+@needs_kernels
 def test_layers_in_a_row(calls: list[str]) -> None:
     """They are one function, which gives what the layers give; hooks and overridden methods see their layer."""
     chain, x, context = _chain(), _draw(100, 3), _draw(100, 2, seed=1)

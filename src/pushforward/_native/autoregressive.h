@@ -26,7 +26,7 @@ void autoregressive(const Map &map, const Shape &shape, bool sequential, const T
       tile.place(index);
       Vector<T> *h = tile[shape.h_block()], *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
       const int64_t row = index * tile_rows<T>;
-      const int vectors = vectors_in_use<T>(n - row);
+      const int vectors = vectors_in_use<T>(n - row), halves = halves_in_use<T>(n - row);
       for (int c = 0; c < shape.context; c++)
         read_column(context + row * shape.context + c, shape.context, n - row, tile[0] + c * tile_vectors, Beyond::repeated);
       Vector<T> total[tile_vectors] = {};
@@ -39,14 +39,14 @@ void autoregressive(const Map &map, const Shape &shape, bool sequential, const T
             const Vector<T> *earlier = tile[shape.before_block(layer - 1)];
             for (int j = a * tile_vectors; j < e * tile_vectors; j++) before[j] += earlier[j];
           }
-          product(vectors, weight_of(parameters, layer) + int64_t(a) * inputs, inputs, e - a,
+          product(halves, weight_of(parameters, layer) + int64_t(a) * inputs, inputs, e - a,
                   layer ? last_new(shape, layer - 1, i) : shape.context + i, tile[layer], before + a * tile_vectors);
           for (int j = a * tile_vectors; j < e * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
         }
         Vector<T> *own = h + i * P * tile_vectors;
         fill_with(bias_of(parameters, L) + i * P, P, own);
         const int inputs = shape.seen(L);
-        product(vectors, weight_of(parameters, L) + int64_t(i) * P * inputs, inputs, P, last_new(shape, L - 1, i), tile[L], own);
+        product(halves, weight_of(parameters, L) + int64_t(i) * P * inputs, inputs, P, last_new(shape, L - 1, i), tile[L], own);
         Vector<T> given[tile_vectors];
         const int column = shape.moved_at[i];
         read_column(value + row * D + column, D, n - row, given, Beyond::repeated);
@@ -92,13 +92,13 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       kept.place(index);
       const Vector<T> *h = kept[shape.h_block()], *found = kept[shape.found_block()], *log_slopes = kept[shape.log_slopes_block()];
       const int64_t row = index * tile_rows<T>;
-      const int vectors = vectors_in_use<T>(n - row);
+      const int vectors = vectors_in_use<T>(n - row), halves = halves_in_use<T>(n - row);
       Vector<T> by_log[tile_vectors];
       read_column(by_log_det + row, 1, n - row, by_log, Beyond::zero);
       for (int i = D - 1; i >= 0; i--) {
         const int column = shape.moved_at[i], later = last_new(shape, 0, i);
         Vector<T> by_seen[tile_vectors] = {};
-        product<T, true>(vectors, weight_of(parameters, 0) + int64_t(later) * shape.inputs + shape.context + i, shape.inputs, 1,
+        product<T, true>(halves, weight_of(parameters, 0) + int64_t(later) * shape.inputs + shape.context + i, shape.inputs, 1,
                          shape.widths[0] - later, tile[0] + later * tile_vectors, by_seen);
         Vector<T> given[tile_vectors], by_found[tile_vectors], by_given[tile_vectors];
         if (sequential)
@@ -117,7 +117,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
           const int a = first_new(shape, layer, i), e = last_new(shape, layer, i), width = shape.widths[layer];
           const int start = layer == L - 1 ? i * P : first_new(shape, layer + 1, i), outputs = shape.made(layer + 1);
           Vector<T> *by_layer = tile[layer];
-          product<T, true>(vectors, weight_of(parameters, layer + 1) + int64_t(start) * width + a, width, e - a, outputs - start,
+          product<T, true>(halves, weight_of(parameters, layer + 1) + int64_t(start) * width + a, width, e - a, outputs - start,
                            tile[layer + 1] + start * tile_vectors, by_layer + a * tile_vectors, false);
           pull_activation<T>(shape, vectors, e - a, kept[shape.slope_block(layer)] + a * tile_vectors, by_layer + a * tile_vectors);
           if (shape.residual && layer < L - 1)
@@ -126,7 +126,7 @@ void autoregressive_pull(const Map &map, const Shape &shape, bool sequential, co
       }
       if (by_context) {
         Vector<T> *by = tile[L + 1];
-        product<T, true>(vectors, weight_of(parameters, 0), shape.inputs, shape.context, shape.widths[0], tile[0], by, false);
+        product<T, true>(halves, weight_of(parameters, 0), shape.inputs, shape.context, shape.widths[0], tile[0], by, false);
         for (int c = 0; c < shape.context; c++)
           write_column(by + c * tile_vectors, shape.context, n - row, by_context + row * shape.context + c);
       }

@@ -19,7 +19,7 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
       tile.place(index);
       Vector<T> *log_slopes = tile[shape.log_slopes_block()], *found = tile[shape.found_block()];
       const int64_t row = index * tile_rows<T>;
-      const int vectors = vectors_in_use<T>(n - row);
+      const int vectors = vectors_in_use<T>(n - row), halves = halves_in_use<T>(n - row);
       for (int i = 0; i < passed; i++) {
         const int column = shape.passed_at[i];
         Vector<T> *seen = tile[0] + i * tile_vectors;
@@ -35,7 +35,7 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
           const int made = std::min(at_once, width - start);
           Vector<T> *before = tile[shape.slope_block(layer)] + start * tile_vectors, *after = tile[layer + 1] + start * tile_vectors;
           fill_with(bias_of(parameters, layer) + start, made, before);
-          product(vectors, weight_of(parameters, layer) + int64_t(start) * inputs, inputs, made, inputs, tile[layer], before);
+          product(halves, weight_of(parameters, layer) + int64_t(start) * inputs, inputs, made, inputs, tile[layer], before);
           for (int j = 0; j < made * tile_vectors; j++) after[j] = activated<T>(shape.activation, before[j]);
         }
       }
@@ -44,7 +44,7 @@ void coupling(const Map &map, const Shape &shape, const T *const *parameters, in
         const int values = std::min(values_at_once, shape.moved - start), inputs = shape.seen(L);
         Vector<T> *h = tile[shape.h_block()] + start * P * tile_vectors;
         fill_with(bias_of(parameters, L) + start * P, values * P, h);
-        product(vectors, weight_of(parameters, L) + int64_t(start) * P * inputs, inputs, values * P, inputs, tile[L], h);
+        product(halves, weight_of(parameters, L) + int64_t(start) * P * inputs, inputs, values * P, inputs, tile[L], h);
         for (int i = start; i < start + values; i++) {
           const int column = shape.moved_at[i];
           Vector<T> given[tile_vectors];
@@ -78,7 +78,7 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *parameter
       kept.place(index);
       const Vector<T> *h = kept[shape.h_block()], *found = kept[shape.found_block()], *log_slopes = kept[shape.log_slopes_block()];
       const int64_t row = index * tile_rows<T>;
-      const int vectors = vectors_in_use<T>(n - row);
+      const int vectors = vectors_in_use<T>(n - row), halves = halves_in_use<T>(n - row);
       Vector<T> by_log[tile_vectors];
       read_column(by_log_det + row, 1, n - row, by_log, Beyond::zero);
       for (int i = 0; i < shape.moved; i++) {
@@ -98,7 +98,7 @@ void coupling_pull(const Map &map, const Shape &shape, const T *const *parameter
         Vector<T> *by_seen = tile[layer ? layer - 1 : L + 1];
         if (gradients)
           gradients->add(layer, int(std::min<int64_t>(n - row, tile_rows<T>)), by_made, kept[layer], sees);
-        product<T, true>(vectors, weight_of(parameters, layer), width, width, shape.made(layer), by_made, by_seen, false);
+        product<T, true>(halves, weight_of(parameters, layer), width, width, shape.made(layer), by_made, by_seen, false);
         if (layer) pull_activation<T>(shape, vectors, width, kept[shape.slope_block(layer - 1)], by_seen);
       }
       if (gradients) gradients->finish_tile();

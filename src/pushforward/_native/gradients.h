@@ -65,7 +65,7 @@ template <class T> class Gradients {
     const Layer &own = layers[size_t(layer)];
     for (int u = 0; u < made; u += most_units) {
       const int several = std::min(most_units, made - u);
-      product(whole_vectors(sees(layer, u + several - 1)), reinterpret_cast<const T *>(by + u * tile_vectors), tile_rows<T>,
+      product(2 * whole_vectors(sees(layer, u + several - 1)), reinterpret_cast<const T *>(by + u * tile_vectors), tile_rows<T>,
               several, rows, flipped.get(), own.weights + size_t(u) * size_t(own.step), !is_empty, flipped_step, own.step);
     }
     Vector<T> *sums = biases.data();

@@ -36,61 +36,78 @@ constexpr int most_units = 6, vectors_at_once = 4;
 constexpr int most_units = 4, vectors_at_once = 2;
 #endif
 
-template <class T, bool transposed, int units, int vectors>
+// With `half`, only half a vector more after the whole ones, whose other half becomes zero: registers of 512 bits are
+// worth it, as where they take two turns half of one takes a single turn.
+template <class T, bool transposed, int units, int vectors, bool half = false>
 INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
                        bool add) {
   Vector<T> sum[units][vectors];
+  HalfVector<T> last[units];
 #pragma GCC unroll 8
-  for (int m = 0; m < units; m++)
+  for (int m = 0; m < units; m++) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) sum[m][v] = add ? out[m * out_step + v] : Vector<T>{};
+    if (half) last[m] = add ? first_half<T>(out[m * out_step + vectors]) : HalfVector<T>{};
+  }
 #pragma GCC unroll 2
   for (int k = 0; k < inputs; k++, in += in_step) {
     Vector<T> seen[vectors];
+    HalfVector<T> last_seen;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) seen[v] = in[v];
+    if (half) last_seen = first_half<T>(in[vectors]);
 #pragma GCC unroll 8
-    for (int m = 0; m < units; m++)
+    for (int m = 0; m < units; m++) {
+      const Vector<T> by = filled(transposed ? weight[int64_t(k) * row + m] : weight[m * row + k]);
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) sum[m][v] += (transposed ? weight[int64_t(k) * row + m] : weight[m * row + k]) * seen[v];
+      for (int v = 0; v < vectors; v++) sum[m][v] += by * seen[v];
+      if (half) last[m] += first_half<T>(by) * last_seen;
+    }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < units; m++)
+  for (int m = 0; m < units; m++) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) out[m * out_step + v] = sum[m][v];
+    if (half) out[m * out_step + vectors] = with_zeros<T>(last[m]);
+  }
 }
 
 template <class T, bool transposed, int units>
-void product_of(int vectors, const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
+void product_of(int halves, const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
                 bool add) {
-  for (; vectors > 0; vectors -= vectors_at_once, in += vectors_at_once, out += vectors_at_once)
-    switch (std::min(vectors, vectors_at_once)) {
-      case 1: product_of<T, transposed, units, 1>(weight, row, inputs, in, in_step, out, out_step, add); break;
+  for (; halves > 0; halves -= 2 * vectors_at_once, in += vectors_at_once, out += vectors_at_once)
+    switch (std::min(halves, 2 * vectors_at_once)) {
+      case 1:  // takes as long as two
+      case 2: product_of<T, transposed, units, 1>(weight, row, inputs, in, in_step, out, out_step, add); break;
 #if defined(__AVX512F__)
-      case 3: product_of<T, transposed, units, 3>(weight, row, inputs, in, in_step, out, out_step, add); break;
-      case 4: product_of<T, transposed, units, 4>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 3: product_of<T, transposed, units, 1, true>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 5: product_of<T, transposed, units, 2, true>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 6: product_of<T, transposed, units, 3>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 7: product_of<T, transposed, units, 3, true>(weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 8: product_of<T, transposed, units, 4>(weight, row, inputs, in, in_step, out, out_step, add); break;
 #endif
       default: product_of<T, transposed, units, 2>(weight, row, inputs, in, in_step, out, out_step, add);
     }
 }
 
-// Adds weight times in, (inputs, vectors) whose rows lie `in_step` apart, to out, (units, vectors), or, if not `add`, puts
-// it there. The weight has rows that lie `row` apart: one for each unit, or, if it is transposed, one for each input.
+// Adds weight times in, (inputs, halves of vectors) whose rows lie `in_step` vectors apart, to out, (units, halves), or, if
+// not `add`, puts it there. The weight has rows that lie `row` apart: one for each unit, or, if it is transposed, one for
+// each input.
 template <class T, bool transposed = false>
-void product(int vectors, const T *weight, int row, int units, int inputs, const Vector<T> *in, Vector<T> *out,
+void product(int halves, const T *weight, int row, int units, int inputs, const Vector<T> *in, Vector<T> *out,
              bool add = true, int in_step = tile_vectors, int out_step = tile_vectors) {
   while (units > 0) {
     // In parts of nearly equal size: a single unit left over would be slow.
     const int parts = (units + most_units - 1) / most_units, part = (units + parts - 1) / parts;
     switch (part) {
-      case 1: product_of<T, transposed, 1>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
-      case 2: product_of<T, transposed, 2>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
-      case 3: product_of<T, transposed, 3>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 1: product_of<T, transposed, 1>(halves, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 2: product_of<T, transposed, 2>(halves, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 3: product_of<T, transposed, 3>(halves, weight, row, inputs, in, in_step, out, out_step, add); break;
 #if defined(__AVX512F__)
-      case 5: product_of<T, transposed, 5>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
-      case 6: product_of<T, transposed, 6>(vectors, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 5: product_of<T, transposed, 5>(halves, weight, row, inputs, in, in_step, out, out_step, add); break;
+      case 6: product_of<T, transposed, 6>(halves, weight, row, inputs, in, in_step, out, out_step, add); break;
 #endif
-      default: product_of<T, transposed, 4>(vectors, weight, row, inputs, in, in_step, out, out_step, add);
+      default: product_of<T, transposed, 4>(halves, weight, row, inputs, in, in_step, out, out_step, add);
     }
     weight += transposed ? part : part * row, out += part * out_step, units -= part;
   }
@@ -181,9 +198,13 @@ template <class T> INLINE void write_column(const Vector<T> *from, int columns, 
 // Of n rows.
 template <class T> int64_t whole_tiles(int64_t n) { return (n + tile_rows<T> - 1) / tile_rows<T>; }
 
-// How many vectors of a tile hold rows, if so many are left.
+// How many vectors of a tile hold rows, if so many are left, and how many halves of vectors.
 template <class T> INLINE int vectors_in_use(int64_t rows) {
   return int(std::min<int64_t>(tile_vectors, (rows + lanes<T> - 1) / lanes<T>));
+}
+template <class T> INLINE int halves_in_use(int64_t rows) {
+  constexpr int half = lanes<T> / 2;
+  return int(std::min<int64_t>(2 * tile_vectors, (rows + half - 1) / half));
 }
 
 // Blocks of a tile's units, one after the other. The first few may lie in memory that is kept, (tiles, kept units,

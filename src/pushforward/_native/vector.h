@@ -23,6 +23,7 @@ template <class T> struct Number;
 template <> struct Number<float> {
   using Integer = int32_t;
   typedef float Vector __attribute__((vector_size(PUSHFORWARD_BYTES)));
+  typedef float Half __attribute__((vector_size(PUSHFORWARD_BYTES / 2)));
   typedef int32_t Integers __attribute__((vector_size(PUSHFORWARD_BYTES)));
   static constexpr int mantissa = 23, bias = 127, exp_terms = 7, log_terms = 5;
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
@@ -32,6 +33,7 @@ template <> struct Number<float> {
 template <> struct Number<double> {
   using Integer = int64_t;
   typedef double Vector __attribute__((vector_size(PUSHFORWARD_BYTES)));
+  typedef double Half __attribute__((vector_size(PUSHFORWARD_BYTES / 2)));
   typedef int64_t Integers __attribute__((vector_size(PUSHFORWARD_BYTES)));
   static constexpr int mantissa = 52, bias = 1023, exp_terms = 13, log_terms = 11;
   static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
@@ -39,6 +41,7 @@ template <> struct Number<double> {
 };
 
 template <class T> using Vector = typename Number<T>::Vector;
+template <class T> using HalfVector = typename Number<T>::Half;
 template <class T> using Integers = typename Number<T>::Integers;
 template <class T> constexpr int lanes = PUSHFORWARD_BYTES / sizeof(T);
 
@@ -50,6 +53,18 @@ template <class T> INLINE Vector<T> filled(T value) { return value - Vector<T>{}
 template <class T> INLINE Vector<T> load(const T *from) {
   Vector<T> value;
   std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <class T> INLINE HalfVector<T> first_half(const Vector<T> &value) {
+  HalfVector<T> half;
+  std::memcpy(&half, &value, sizeof half);
+  return half;
+}
+
+template <class T> INLINE Vector<T> with_zeros(HalfVector<T> half) {
+  Vector<T> value{};
+  std::memcpy(&value, &half, sizeof half);
   return value;
 }
 
