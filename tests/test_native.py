@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 import pushforward as pf
-from pushforward._native import library, without_kernels
+from pushforward._native import library, parameters_apart, without_kernels
 from pushforward._native.library import Library
+from pushforward.training import gradient_function
 from pushforward.transformers import Transformer
 
 ROOT = Path(__file__).parents[1]
@@ -613,6 +615,69 @@ def test_results_may_be_written_to(kind: str) -> None:
         out, log = function(*inputs)
         expected = torch.autograd.grad(_loss((2 * out, -log)), inputs)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def _gradients(loss: nn.Module, step: Callable[..., Tensor], *batch: Tensor) -> list[Tensor | None]:
+    for p in loss.parameters():
+        p.grad = None
+    step(*batch)
+    return [p.grad for p in loss.parameters()]
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["row", "shared", "embedding", "frozen", "planar"])
+def test_steps_without_autograds_bookkeeping(kind: str, calls: list[str]) -> None:
+    """A step of training sets what `backward` sets: also of a layer that is used twice, or in part frozen."""
+    chain: pf.Bijection = _planar(3, 4).inv if kind == "planar" else _chain()
+    embedding = nn.Linear(4, 2).double() if kind == "embedding" else None
+    if kind == "shared":
+        chain = pf.Chain(*chain.layers, chain.layers[0])  # type: ignore[arg-type]
+    if kind == "frozen":
+        for p in list(chain.parameters())[::3]:
+            p.requires_grad_(False)
+    loss = pf.MaximumLikelihood(pf.Flow(chain, pf.StandardNormal(3).double(), embedding=embedding))
+    context = [] if kind == "planar" else [_draw(70, 4 if embedding else 2, seed=1)]
+    batch = [_draw(70, 3), *context]
+    found = _gradients(loss, gradient_function(loss), *batch)
+    expected = _gradients(loss, lambda *batch: loss(*batch).backward(), *batch)
+    assert any(name.endswith("_pull") for name in calls)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_kernels
+def test_parameters_apart_from_the_graph() -> None:
+    """Nothing but `backward` after the block adds to them; hooks and parameters made of others are served as ever."""
+    layer, x = _coupling(MAPS["affine"], [True, False], hidden_features=(8,)), _draw(20, 2).requires_grad_()
+    parameters = list(layer.parameters())
+    with parameters_apart():
+        outputs = layer.inverse(x)
+        (inner,) = torch.autograd.grad(_loss(outputs), x, retain_graph=True)
+        assert all(p.grad is None for p in parameters)
+    expected = torch.autograd.grad(_loss(layer.inverse(x)), [x, *parameters])
+    torch.testing.assert_close(inner, expected[0])
+    for times in (1, 2):
+        _loss(outputs).backward(retain_graph=True)
+        torch.testing.assert_close([p.grad for p in parameters], [times * grad for grad in expected[1:]])
+    assert _names_of_nodes(outputs).count("torch::autograd::AccumulateGrad") == 1
+
+    seen: list[Tensor] = []
+    parameters[0].register_hook(seen.append)
+    with parameters_apart():
+        outputs = layer.inverse(x)
+    _loss(outputs).backward()
+    torch.testing.assert_close(seen, [expected[1]])
+
+    class Recomputed(pf.Coupling):
+        def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return checkpoint(super().inverse, x, use_reentrant=False)
+
+    parametrize.register_parametrization(layer.conditioner.layers[0], "weight", nn.Tanh())
+    recomputed = _shaken(Recomputed([True, False], pf.Affine(), hidden_features=(8,)))
+    for changed in (layer, recomputed):
+        loss = pf.MaximumLikelihood(pf.Flow(changed, pf.StandardNormal(2).double()))
+        found = _gradients(loss, gradient_function(loss), x.detach())
+        by_backward = _gradients(loss, lambda x, loss=loss: loss(x).backward(), x.detach())
+        torch.testing.assert_close(found, by_backward, rtol=1e-12, atol=1e-12)
 
 
 def test_parameters_of_another_size_are_refused() -> None:

@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
     "recipes": ["bases", "bijections", "flow", "nn", "numerics", "transformers"],
     "surjections": ["flow", "numerics"],
     "objectives": ["bijections", "flow"],
-    "training": ["files", "objectives"],
+    "training": ["_native", "files", "objectives"],
     "io": ["", "bases", "bijections", "files", "flow", "mixture", "nn", "transformers"],
     "diagnostics": [],
     "tabular": [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -33,21 +35,53 @@ class Kernel(Protocol):
         """The same by torch's operations; for second derivatives."""
 
 
-def by_kernel(kernel: Kernel, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the kernel makes of these, with a gradient if one of them wants it."""
-    if wants_grad(*inputs):
-        answer: tuple[Tensor, Tensor] = _ByKernel.apply(kernel, *inputs)  # type: ignore[no-untyped-call]
-        return answer
-    out, log, _ = kernel.apply(_contiguous(inputs), save=False)
-    return out, log
+def by_kernel(
+    kernel: Kernel, value: Tensor, *others: Tensor | None, parameters: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """What the kernel makes of all these, in this order, with a gradient if one of them wants it."""
+    if not wants_grad(value, *others, *parameters):
+        out, log, _ = kernel.apply(_contiguous([value, *others, *parameters]), save=False)
+        return out, log
+    apart: Sequence[Tensor] = ()
+    if _are_apart.get() and all(map(_takes_gradient_itself, parameters)):
+        apart, parameters = parameters, ()
+        if not wants_grad(value, *others):
+            value = value.detach().requires_grad_()  # as autograd asks only where an input of its own wants a gradient
+    answer: tuple[Tensor, Tensor] = _ByKernel.apply(kernel, apart, value, *others, *parameters)  # type: ignore[no-untyped-call]
+    return answer
+
+
+_are_apart = ContextVar("are_apart", default=False)
+
+
+@contextmanager
+def parameters_apart() -> Iterator[None]:
+    """Within this block, graphs are made without the parameters of kernels, to spare autograd's bookkeeping of each.
+
+    A `backward` through such a graph, after this block, adds to each parameter's `grad` as ever; `torch.autograd.grad`
+    does not know of them. Parameters that are no leaves, or have hooks, are in the graph as ever.
+    """
+    token = _are_apart.set(True)
+    try:
+        yield
+    finally:
+        _are_apart.reset(token)
+
+
+def _takes_gradient_itself(parameter: Tensor) -> bool:
+    return parameter.is_leaf and not (parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 class _ByKernel(torch.autograd.Function):
+    """Of `inputs`, for autograd, and of parameters that stand apart from its graph."""
+
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-        out, log, kept = kernel.apply(_contiguous(inputs), save=True)
-        ctx.kernel, ctx.inputs = kernel, len(inputs)
-        ctx.save_for_backward(*inputs, *kept)
+    def forward(ctx: Any, kernel: Kernel, apart: Sequence[Tensor], *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        all_inputs = *inputs, *apart
+        out, log, kept = kernel.apply(_contiguous(all_inputs), save=True)
+        ctx.kernel, ctx.apart, ctx.inputs = kernel, apart, len(all_inputs)
+        # Also those apart, so that a checkpoint finds the same in a graph that it makes anew.
+        ctx.save_for_backward(*all_inputs, *kept)
         return out, log
 
     @staticmethod
@@ -56,9 +90,21 @@ class _ByKernel(torch.autograd.Function):
         inputs, kept = tensors[: ctx.inputs], tensors[ctx.inputs :]
         if may_pull(inputs[0], by_out, by_log):
             cotangents = by_out.contiguous(), by_log.contiguous()
-            return None, *ctx.kernel.pull(_contiguous(inputs), kept, *cotangents, ctx.needs_input_grad[1:])
-        with torch.enable_grad():
-            return None, *pull_back_with_graph(ctx.kernel.formula, inputs, (by_out, by_log))
+            wanted = *ctx.needs_input_grad[2:], *(parameter.requires_grad for parameter in ctx.apart)
+            found = ctx.kernel.pull(_contiguous(inputs), kept, *cotangents, wanted)
+        else:
+            with torch.enable_grad():
+                found = pull_back_with_graph(ctx.kernel.formula, inputs, (by_out, by_log))
+        own = len(inputs) - len(ctx.apart)
+        if not _are_apart.get():
+            _add_gradients(ctx.apart, found[own:])
+        return None, None, *found[:own]
+
+
+def _add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.requires_grad and gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def kernels_for(*tensors: Tensor | None) -> Library | None:

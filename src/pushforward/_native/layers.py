@@ -115,7 +115,7 @@ def by_kernels(kernels: Sequence[LayerKernel], value: Tensor, context: Tensor | 
     library = kernels_for(value, context, *parameters)
     if library is None or not value.numel() or not all(kernel.takes(value, context) for kernel in kernels):
         return None
-    return by_kernel(_Row(library, kernels), *broadcast_batch(value, context), *parameters)
+    return by_kernel(_Row(library, kernels), *broadcast_batch(value, context), parameters=parameters)
 
 
 @dataclass(slots=True)

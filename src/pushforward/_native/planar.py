@@ -29,7 +29,7 @@ def planar_by_kernel(formula: Formula, z: Tensor, parameters: Sequence[Tensor]) 
     size = 2 * z.shape[-1] + 1
     if library is None or not z.numel() or any(part.shape != (size,) for part in parameters):
         return None
-    return by_kernel(_Planar(library, formula), z, *parameters)
+    return by_kernel(_Planar(library, formula), z, parameters=parameters)
 
 
 @dataclass(slots=True)

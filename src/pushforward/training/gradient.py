@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from pushforward._native import parameters_apart
 from pushforward.objectives import Objective
 
 
@@ -16,7 +18,8 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
     """A function of a batch that sets the gradients of the parameters and returns the loss.
 
     For a flow on which `compile` was called, and an objective that is one function of its batch, loss and gradient are
-    one compiled graph.
+    one compiled graph. For other flows, of what kernels compute the gradients go to the parameters without autograd's
+    bookkeeping; hooks of parameters are called as ever.
 
     Args:
         objective: the loss; the function takes what its `forward` does.
@@ -57,11 +60,13 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
 def eager_gradient_function(loss: nn.Module) -> Callable[..., Tensor]:
     """The same by `backward`, for any loss, and of the parameters that it has now."""
     parameters = list(loss.parameters())  # a module's own `zero_grad` looks for them each time
+    graph = parameters_apart if isinstance(loss, Objective) and loss.is_pure else nullcontext
 
     def gradient(*args: Any, **kwargs: Any) -> Tensor:
         for p in parameters:
             p.grad = None
-        value: Tensor = loss(*args, **kwargs)
+        with graph():
+            value: Tensor = loss(*args, **kwargs)
         value.backward()
         return value.detach()
 
