@@ -18,6 +18,7 @@ from pushforward.numerics import is_traced, pull_back_with_graph
 with torch.inference_mode():
     _of_inference = torch.empty(0)
 PLAIN = {torch._C._dispatch_keys(tensor).raw_repr() for tensor in (torch.empty(0), _of_inference)}
+ORDINARY = Tensor, torch.nn.Parameter
 
 
 class Kernel(Protocol):
@@ -116,16 +117,13 @@ def kernels_for(*tensors: Tensor | None) -> Library | None:
 
 def are_plain(*tensors: Tensor | None) -> bool:
     """Whether kernels may read the memory of these: ordinary tensors on the CPU of one dtype that they know."""
-    dtype = None
+    dtypes = set()
     for tensor in tensors:
-        if tensor is None:
-            continue
-        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
-            return False
-        if torch._C._dispatch_keys(tensor).raw_repr() not in PLAIN or tensor.dtype != (dtype or tensor.dtype):
-            return False
-        dtype = tensor.dtype
-    return dtype in DTYPES
+        if tensor is not None:
+            if type(tensor) not in ORDINARY or torch._C._dispatch_keys(tensor).raw_repr() not in PLAIN:
+                return False
+            dtypes.add(tensor.dtype)
+    return len(dtypes) == 1 and dtypes.pop() in DTYPES
 
 
 def wants_grad(*tensors: Tensor | None) -> bool:
