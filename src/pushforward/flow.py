@@ -52,7 +52,7 @@ class Flow(nn.Module):
             )
         self.bijection = bijection
         self.base = base
-        self.compiled_with: dict[str, Any] | None = None
+        self.compiled_with: dict[str, Any] | None = None  # the options, if log_prob is compiled
         self.embedding = embedding
         self.context_features = max(bijection.context_features, base.context_features)
         if bijection.event_shape not in (None, base.event_shape):
@@ -135,7 +135,7 @@ class Flow(nn.Module):
         return x
 
     def compile(self, **options: Any) -> None:
-        """Compile what costs one evaluation in closed form: `log_prob`, draws, and the steps of `train`.
+        """Compile what costs one evaluation in closed form: draws, `log_prob`, and with it the steps of `train`.
 
         Takes effect in place; a direction that finds one feature after the other, or solves equations, is left as it
         is. Each first call for a shape takes the compiler seconds to minutes. Copies and saved flows are not compiled.
@@ -158,9 +158,9 @@ class Flow(nn.Module):
             return
         if self.bijection.cheap in ("both", "inverse"):
             super().compile(**options)
+            self.compiled_with = options
         if self.bijection.cheap in ("both", "forward"):
             self.bijection.compile(**options)
-        self.compiled_with = options
 
     def _is_faster_by_kernels(self) -> bool:
         """Whether this library's kernels serve layers of which the compiler makes slower code."""

@@ -38,7 +38,7 @@ class Objective(nn.Module, ABC):
 
     @property
     def compiled_with(self) -> dict[str, Any] | None:
-        """The options of `Flow.compile`, if it was called and the loss may be compiled with its gradient."""
+        """The options of `Flow.compile`, if it compiled the density and the loss may be compiled with its gradient."""
         return self.flow.compiled_with if self.is_pure and isinstance(self.flow, Flow) else None
 
 
