@@ -20,9 +20,9 @@ MODES = {EAGER: "eager", COMPILED: "compiled"}
 
 METHOD = f"""\
 One process per library, all pinned to the same cores; one of them at a time does something. A sample is the mean of as
-many calls as fit into 50 ms, at least one, and follows a call that does not count where they are several: the caches are
-full of other libraries. Each round takes one sample of every library, in rotating order; the figure is the median over
-the rounds, and in brackets stand the quartiles of the ratios round by round. Everything is float32
+many calls as fit into 50 ms, at least one, and follows a call that does not count where they are several: the caches
+are full of other libraries. Each round takes one sample of every library, in rotating order; the figure is the median
+over the rounds, and in brackets stand the quartiles of the ratios round by round. Everything is float32
 with ReLU, splines have 8 bins on [-5, 5]. `train` is one step of maximum likelihood and `reverse_kl` one towards a
 normal density, both with Adam, fused in every torch library; flowjax runs each step as one jitted function. `log_prob`
 and `sample` are without gradients. Compilation is not timed. Every library takes its best route: the notes in
