@@ -36,8 +36,8 @@ constexpr int most_units = 6, vectors_at_once = 4;
 constexpr int most_units = 4, vectors_at_once = 2;
 #endif
 
-// With `half`, only half a vector more after the whole ones, whose other half becomes zero: registers of 512 bits are
-// worth it, as where they take two turns half of one takes a single turn.
+// With `half`, half a vector more after the whole ones, the other half of which becomes zero. That is worth it for vectors
+// of 512 bits: processors that work on them in two turns take one for a half.
 template <class T, bool transposed, int units, int vectors, bool half = false>
 INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in, int in_step, Vector<T> *out, int out_step,
                        bool add) {
@@ -58,10 +58,10 @@ INLINE void product_of(const T *weight, int row, int inputs, const Vector<T> *in
     if (half) last_seen = first_half<T>(in[vectors]);
 #pragma GCC unroll 8
     for (int m = 0; m < units; m++) {
-      const Vector<T> by = filled(transposed ? weight[int64_t(k) * row + m] : weight[m * row + k]);
+      const Vector<T> factor = filled(transposed ? weight[int64_t(k) * row + m] : weight[m * row + k]);
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) sum[m][v] += by * seen[v];
-      if (half) last[m] += first_half<T>(by) * last_seen;
+      for (int v = 0; v < vectors; v++) sum[m][v] += factor * seen[v];
+      if (half) last[m] += first_half<T>(factor) * last_seen;
     }
   }
 #pragma GCC unroll 8

@@ -20,7 +20,8 @@ class Objective(nn.Module, ABC):
     Attributes:
         flow: the flow to train.
         is_pure: whether `forward` is a function of its batch and the parameters alone, which draws nothing and keeps
-            nothing, so that a compiler may take it and its gradient as one graph.
+            nothing, so that a compiler may take it and its gradient as one graph; it must not ask for gradients by the
+            parameters itself.
     """
 
     is_pure = False
