@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 import pushforward as pf
 from pushforward._native import library, parameters_apart, without_kernels
 from pushforward._native.library import Library
-from pushforward.training import gradient_function
+from pushforward.training import FlatParameters, gradient_function
 from pushforward.transformers import Transformer
 
 ROOT = Path(__file__).parents[1]
@@ -642,6 +642,28 @@ def test_steps_without_autograds_bookkeeping(kind: str, calls: list[str]) -> Non
     expected = _gradients(loss, lambda *batch: loss(*batch).backward(), *batch)
     assert any(name.endswith("_pull") for name in calls)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+    flat = FlatParameters(p for p in loss.parameters() if p.requires_grad)
+    step = gradient_function(loss, flat)
+    step(*[-part for part in batch])  # what it leaves is written over
+    torch.testing.assert_close(_gradients(loss, step, *batch), expected, rtol=1e-12, atol=1e-12)
+    assert all(part.grad is flat.places[id(part)] for part in flat.parts)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["row", "planar"])
+def test_kernels_write_to_flat_gradients(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = _planar(3, 4).inv if kind == "planar" else _chain()
+    loss = pf.MaximumLikelihood(pf.Flow(chain, pf.StandardNormal(3).double()))
+    flat = FlatParameters(loss.parameters())
+    written: list[bool] = []
+
+    def gather(flat: FlatParameters) -> None:
+        written.extend(part.grad is flat.places[id(part)] for part in flat.parts)
+
+    monkeypatch.setattr(FlatParameters, "gather", gather)
+    gradient_function(loss, flat)(_draw(70, 3), *([] if kind == "planar" else [_draw(70, 2, seed=1)]))
+    assert written and all(written)
 
 
 @needs_kernels

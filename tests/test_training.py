@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 import pushforward as pf
 from pushforward._native import without_kernels
 from pushforward.objectives import MaximumLikelihood, Objective, ReverseKL
-from pushforward.training import TrainResult, cosine, exponential
+from pushforward.training import FlatParameters, TrainResult, cosine, exponential, gradient_function
 
 X = 3 + 2 * torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
 
@@ -55,6 +56,82 @@ class BreaksAt(Objective):
                 self.before = state(self.flow)
         broken = self.training and self.calls >= self.step
         return -self.flow(x).mean() * (self.value if broken else 1.0)
+
+
+class TestFlatParameters:
+    @pytest.mark.parametrize("kind", ["kernels", "formulas", "compiled", "dtypes", "idle"])
+    def test_adam_goes_the_same_way(self, kind: str) -> None:
+        """Adam on the whole goes where Adam on the parameters goes."""
+
+        def trained(is_flat: bool) -> list[Tensor]:
+            loss = self.loss(kind)
+            parameters = list(loss.parameters())
+            flat = FlatParameters(parameters) if is_flat else None
+            gradient = gradient_function(loss, flat)
+            optimizer = torch.optim.Adam(parameters if flat is None else flat.wholes, lr=0.01, fused=True)
+            with without_kernels() if kind == "formulas" else nullcontext():
+                for _ in range(20):
+                    gradient(X[:50].double())
+                    optimizer.step()
+            return parameters
+
+        start, plain, flat = self.loss(kind).parameters(), trained(False), trained(True)
+        torch.testing.assert_close(flat, plain, rtol=1e-9, atol=1e-9)
+        moved = [not torch.equal(p, before) for p, before in zip(flat, start, strict=True)]
+        assert sum(moved) == len(moved) - (kind == "idle")
+
+    @staticmethod
+    def loss(kind: str) -> Objective:
+        """Of a flow whose parameters are float64, but for one."""
+        flow = small_flow().double()
+        if kind == "compiled":
+            with without_kernels():
+                flow.compile(backend="eager")
+        if kind in ("dtypes", "idle"):
+            flow.bijection.register_parameter("odd", torch.nn.Parameter(torch.ones(3)))
+        loss = MaximumLikelihood(flow)
+        if kind == "dtypes":
+            loss.register_forward_hook(lambda module, args, value: value + flow.bijection.odd.square().sum())
+        return loss
+
+    def test_memory(self) -> None:
+        """Every part starts at a multiple of 64 bytes of one piece; afterwards it has its own again."""
+        flow = small_flow()
+        before, parameters = state(flow), list(flow.parameters())
+        with FlatParameters(parameters) as flat:
+            (whole,) = flat.wholes
+            places = [p.data_ptr() - whole.data_ptr() for p in parameters]
+            assert all(place % 64 == 0 and 0 <= place < 4 * whole.numel() for place in places)
+            assert whole.numel() - sum(p.numel() for p in parameters) < 16 * len(parameters)
+            assert same(state(flow), before)
+        assert all(p.untyped_storage().nbytes() == 4 * p.numel() for p in parameters)
+        assert same(state(flow), before)
+
+    def test_parameters_that_are_no_longer_parts(self) -> None:
+        flow = small_flow()
+        loss = MaximumLikelihood(flow)
+        gradient = gradient_function(loss, FlatParameters(flow.parameters()))
+        gradient(X)
+        flow.to(torch.float64)
+        with pytest.raises(RuntimeError, match="keep their memory"):
+            gradient(X.double())
+        gradient = gradient_function(loss, FlatParameters(flow.parameters()))
+        next(flow.parameters()).requires_grad_(False)
+        with pytest.raises(RuntimeError, match="frozen"):
+            gradient(X.double())
+
+    def test_a_run_leaves_parameters_as_they_were(self) -> None:
+        flow = small_flow()
+        parameters = list(flow.parameters())
+        with pytest.raises(Interruption):
+            pf.train(MaximumLikelihood(flow), X, max_steps=3, callback=self.interrupt)
+        pf.train(MaximumLikelihood(flow), X, max_steps=3)
+        assert all(a is b for a, b in zip(flow.parameters(), parameters, strict=True))
+        assert all(p.untyped_storage().nbytes() == 4 * p.numel() for p in parameters)
+
+    @staticmethod
+    def interrupt(step: int) -> bool:
+        raise Interruption
 
 
 class TestFit:

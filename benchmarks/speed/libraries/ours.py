@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from benchmarks.speed.cases import BINS, BOUND, TOLERANCE, Case
-from benchmarks.speed.libraries.torch_model import TorchModel, halves
+from benchmarks.speed.libraries.torch_model import TorchModel, adam, halves
 from pushforward import (
     Chain,
     Coupling,
@@ -19,7 +21,7 @@ from pushforward import (
     planar,
     real_nvp,
 )
-from pushforward.training import gradient_function
+from pushforward.training import FlatParameters, gradient_function
 
 
 def flow(case: Case) -> Flow:
@@ -80,5 +82,17 @@ def build(case: Case, *, compiled: bool = False) -> TorchModel:
         rsample_and_log_prob=lambda n: model.rsample_and_log_prob(n),
         exact=exact,
         compile=model.compile if compiled else None,
-        gradient=(lambda: gradient_function(MaximumLikelihood(model))) if compiled else None,
+        step=(lambda: step_of_train(model)) if compiled else None,
     )
+
+
+def step_of_train(model: Flow) -> Callable[[Tensor], None]:
+    """What `train` does in a step."""
+    flat = FlatParameters(model.parameters())
+    gradient, optimizer = gradient_function(MaximumLikelihood(model), flat), adam(flat.wholes)
+
+    def step(x: Tensor) -> None:
+        gradient(x)
+        optimizer.step()
+
+    return step

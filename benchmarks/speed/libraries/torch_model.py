@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -32,7 +32,7 @@ class TorchModel:
         remark: what a reader should know.
         unequal: operations in which the work is not the same, which are therefore not ranked.
         compile: compiles the model in place, after the checks, whose batches are of other sizes.
-        gradient: makes the library's own function of a batch that sets the gradients of the mean of -log_prob.
+        step: makes the library's own step of Adam, fused, by a batch, on the mean of -log_prob.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TorchModel:
         remark: str = "",
         unequal: tuple[str, ...] = (),
         compile: Callable[[], object] | None = None,
-        gradient: Callable[[], Callable[[Tensor], object]] | None = None,
+        step: Callable[[], Callable[[Tensor], object]] | None = None,
     ) -> None:
         self.case = case
         self.module = module
@@ -57,7 +57,7 @@ class TorchModel:
         self.remark = remark
         self.unequal = unequal
         self.compile = None if compile is None else self._compiled_by(compile)
-        self._make_gradient = gradient or (lambda: self._by_backward)
+        self._make_step = step or (lambda: self._usual_step)
         self.exact = exact
         self._log_prob = log_prob
         self._score_draws = score_draws or log_prob
@@ -70,12 +70,12 @@ class TorchModel:
     @cached_property
     def _optimizer(self) -> torch.optim.Optimizer:
         """Made when first used, as that imports torch's compiler: seconds that no density needs."""
-        return torch.optim.Adam(self._trained, lr=1e-3, fused=True)
+        return adam(self._trained)
 
     def _compiled_by(self, compile: Callable[[], object]) -> Callable[[], None]:
         def compiled() -> None:
             compile()
-            self.__dict__.pop("_gradient", None)  # made before, it would stay as it was
+            self.__dict__.pop("_step", None)  # made before, it would stay as it was
 
         return compiled
 
@@ -88,18 +88,18 @@ class TorchModel:
         }[name]
 
     @cached_property
-    def _gradient(self) -> Callable[[Tensor], object]:
-        return self._make_gradient()
+    def _step(self) -> Callable[[Tensor], object]:
+        return self._make_step()
 
-    def _by_backward(self, x: Tensor) -> None:
+    def _usual_step(self, x: Tensor) -> None:
         assert self._log_prob is not None
         self._optimizer.zero_grad()
         loss = -self._log_prob(x).mean()
         loss.backward()
+        self._optimizer.step()
 
     def _train(self) -> None:
-        self._gradient(self._x)
-        self._optimizer.step()
+        self._step(self._x)
 
     def _evaluate(self) -> None:
         assert self._log_prob is not None
@@ -133,6 +133,10 @@ class TorchModel:
     def draw(self, n: int) -> tuple[Array, Array]:
         x, log_q = self._rsample_and_log_prob(n)
         return x.numpy(), log_q.numpy()
+
+
+def adam(parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
 
 def mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> nn.Sequential:

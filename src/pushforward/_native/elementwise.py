@@ -100,6 +100,7 @@ class _Elementwise:
         by_out: Tensor,
         by_log_slope: Tensor,
         wanted: Sequence[bool],
+        places: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
         by_value, by_h = (torch.empty_like(each) for each in inputs)
         self._call("map_pull", *inputs, *kept, by_out, by_log_slope, by_value, by_h)

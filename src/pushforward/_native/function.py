@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -28,9 +29,15 @@ class Kernel(Protocol):
         """The two, and what `pull` needs besides the inputs, if there will be one. Inputs are contiguous."""
 
     def pull(
-        self, inputs: Sequence[Any], kept: Sequence[Tensor], by_out: Tensor, by_log: Tensor, wanted: Sequence[bool]
+        self,
+        inputs: Sequence[Any],
+        kept: Sequence[Tensor],
+        by_out: Tensor,
+        by_log: Tensor,
+        wanted: Sequence[bool],
+        places: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
-        """The gradient by each input, at least by those that are wanted."""
+        """The gradient by each input, at least by those that are wanted; by parameters in these places, if any."""
 
     def formula(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """The same by torch's operations; for second derivatives."""
@@ -44,7 +51,7 @@ def by_kernel(
         out, log, _ = kernel.apply(_contiguous([value, *others, *parameters]), save=False)
         return out, log
     apart: Sequence[Tensor] = ()
-    if _are_apart.get() and all(map(_takes_gradient_itself, parameters)):
+    if _places.get() is not None and all(map(_takes_gradient_itself, parameters)):
         apart, parameters = parameters, ()
         if not wants_grad(value, *others):
             value = value.detach().requires_grad_()  # as autograd asks only where an input of its own wants a gradient
@@ -52,21 +59,24 @@ def by_kernel(
     return answer
 
 
-_are_apart = ContextVar("are_apart", default=False)
+_places: ContextVar[dict[int, Tensor] | None] = ContextVar("places", default=None)
 
 
 @contextmanager
-def parameters_apart() -> Iterator[None]:
+def parameters_apart(places: Mapping[int, Tensor] = MappingProxyType({})) -> Iterator[None]:
     """Within this block, graphs are made without the parameters of kernels, to spare autograd's bookkeeping of each.
 
     A `backward` through such a graph, after this block, adds to each parameter's `grad` as ever; `torch.autograd.grad`
     does not know of them. Parameters that are no leaves, or have hooks, are in the graph as ever.
+
+    Args:
+        places: memory for the gradients of parameters, by `id`, which the first `backward` may write to.
     """
-    token = _are_apart.set(True)
+    token = _places.set(dict(places))
     try:
         yield
     finally:
-        _are_apart.reset(token)
+        _places.reset(token)
 
 
 def _takes_gradient_itself(parameter: Tensor) -> bool:
@@ -81,6 +91,9 @@ class _ByKernel(torch.autograd.Function):
         all_inputs = *inputs, *apart
         out, log, kept = kernel.apply(_contiguous(all_inputs), save=True)
         ctx.kernel, ctx.apart, ctx.inputs = kernel, apart, len(all_inputs)
+        # Each place is taken once: what a parameter gets elsewhere is added to it.
+        places = _places.get() or {}
+        ctx.places = *(None for _ in inputs), *(places.pop(id(parameter), None) for parameter in apart)
         # Also those apart, so that a checkpoint finds the same in a graph that it makes anew.
         ctx.save_for_backward(*all_inputs, *kept)
         return out, log
@@ -92,12 +105,12 @@ class _ByKernel(torch.autograd.Function):
         if may_pull(inputs[0], by_out, by_log):
             cotangents = by_out.contiguous(), by_log.contiguous()
             wanted = *ctx.needs_input_grad[2:], *(parameter.requires_grad for parameter in ctx.apart)
-            found = ctx.kernel.pull(_contiguous(inputs), kept, *cotangents, wanted)
+            found = ctx.kernel.pull(_contiguous(inputs), kept, *cotangents, wanted, ctx.places)
         else:
             with torch.enable_grad():
                 found = pull_back_with_graph(ctx.kernel.formula, inputs, (by_out, by_log))
         own = len(inputs) - len(ctx.apart)
-        if not _are_apart.get():
+        if _places.get() is None:
             _add_gradients(ctx.apart, found[own:])
         return None, None, *found[:own]
 
@@ -142,6 +155,12 @@ def address_of(tensor: Tensor | None) -> int | None:
 
 def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def room_for(tensors: Sequence[Tensor], places: Sequence[Tensor | None]) -> list[Tensor]:
+    """For the gradient by each of these, the place there is for it, or new memory."""
+    pairs = zip(tensors, places, strict=True)
+    return [torch.empty_like(tensor) if place is None else place for tensor, place in pairs]
 
 
 def _contiguous(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:

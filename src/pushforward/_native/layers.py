@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward._native.elementwise import KernelMap
-from pushforward._native.function import address_of, addresses, by_kernel, kernels_for
+from pushforward._native.function import address_of, addresses, by_kernel, kernels_for, room_for
 from pushforward._native.library import Library
 from pushforward.numerics import broadcast_batch
 
@@ -138,11 +138,17 @@ class _Row:
         return out, log_det, [] if saved is None else [saved]
 
     def pull(
-        self, inputs: Sequence[Any], kept: Sequence[Tensor], by_out: Tensor, by_log_det: Tensor, wanted: Sequence[bool]
+        self,
+        inputs: Sequence[Any],
+        kept: Sequence[Tensor],
+        by_out: Tensor,
+        by_log_det: Tensor,
+        wanted: Sequence[bool],
+        places: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
         value, context, *parameters = inputs
         by_value, by_context = torch.empty_like(value), torch.empty_like(context) if wanted[1] else None
-        by_parameters = [torch.empty_like(each) for each in parameters] if any(wanted[2:]) else []
+        by_parameters = room_for(parameters, places[2:]) if any(wanted[2:]) else []
         self.library.call(
             "layers_pull", value.dtype, *self._layers(), addresses(parameters), by_log_det.numel(), value.data_ptr(),
             kept[0].data_ptr(), by_out.data_ptr(), by_log_det.data_ptr(), by_value.data_ptr(), address_of(by_context),

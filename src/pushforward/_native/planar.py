@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pushforward._native.function import address_of, addresses, by_kernel, kernels_for
+from pushforward._native.function import address_of, addresses, by_kernel, kernels_for, room_for
 from pushforward._native.library import Library
 
 Formula = Callable[..., tuple[Tensor, Tensor]]
@@ -51,10 +51,16 @@ class _Planar:
         return x, log_det, [] if saved is None else [saved]
 
     def pull(
-        self, inputs: Sequence[Tensor], kept: Sequence[Tensor], by_x: Tensor, by_log_det: Tensor, wanted: Sequence[bool]
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        by_x: Tensor,
+        by_log_det: Tensor,
+        wanted: Sequence[bool],
+        places: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
         z, *parameters = inputs
-        by_z, by_parameters = torch.empty_like(z), [torch.empty_like(part) for part in parameters]
+        by_z, by_parameters = torch.empty_like(z), room_for(parameters, places[1:])
         self.library.call(
             "planar_pull", z.dtype, len(parameters), z.shape[-1], addresses(parameters), by_log_det.numel(),
             kept[0].data_ptr(), by_x.data_ptr(), by_log_det.data_ptr(), by_z.data_ptr(), addresses(by_parameters),

@@ -2,6 +2,7 @@
 
 from pushforward.training.distributed import is_writer
 from pushforward.training.files import FileRows
+from pushforward.training.flat import FlatParameters
 from pushforward.training.gradient import gradient_function
 from pushforward.training.loop import TrainResult, train
 from pushforward.training.schedules import Schedule, cosine, exponential
@@ -10,6 +11,7 @@ from pushforward.training.statistics import ColumnStatistics
 __all__ = [
     "ColumnStatistics",
     "FileRows",
+    "FlatParameters",
     "Schedule",
     "TrainResult",
     "cosine",

@@ -12,9 +12,10 @@ from torch.func import functional_call, grad_and_value
 
 from pushforward._native import parameters_apart
 from pushforward.objectives import Objective
+from pushforward.training.flat import FlatParameters
 
 
-def gradient_function(objective: Objective) -> Callable[..., Tensor]:
+def gradient_function(objective: Objective, flat: FlatParameters | None = None) -> Callable[..., Tensor]:
     """A function of a batch that sets the gradients of the parameters and returns the loss.
 
     For a flow on which `compile` was called, and an objective that is one function of its batch, loss and gradient are
@@ -23,6 +24,8 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
 
     Args:
         objective: the loss; the function takes what its `forward` does.
+        flat: its parameters in one piece, if the optimiser is to have them so: gradients are then parts of one, and the
+            next call writes over them.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -37,7 +40,7 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
     """
     options = objective.compiled_with
     if options is None:
-        return eager_gradient_function(objective)
+        return eager_gradient_function(objective, flat)
 
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
 
@@ -54,20 +57,31 @@ def gradient_function(objective: Objective) -> Callable[..., Tensor]:
         result: Tensor = value
         return result
 
-    return gradient
+    return gradient if flat is None else _gathered(gradient, flat)
 
 
-def eager_gradient_function(loss: nn.Module) -> Callable[..., Tensor]:
+def eager_gradient_function(loss: nn.Module, flat: FlatParameters | None = None) -> Callable[..., Tensor]:
     """The same by `backward`, for any loss, and of the parameters that it has now."""
     parameters = list(loss.parameters())  # a module's own `zero_grad` looks for them each time
-    graph = parameters_apart if isinstance(loss, Objective) and loss.is_pure else nullcontext
+    places = {} if flat is None else flat.places
+    is_pure = isinstance(loss, Objective) and loss.is_pure
 
     def gradient(*args: Any, **kwargs: Any) -> Tensor:
         for p in parameters:
             p.grad = None
-        with graph():
+        with parameters_apart(places) if is_pure else nullcontext():
             value: Tensor = loss(*args, **kwargs)
         value.backward()
         return value.detach()
 
-    return gradient
+    return gradient if flat is None else _gathered(gradient, flat)
+
+
+def _gathered(gradient: Callable[..., Tensor], flat: FlatParameters) -> Callable[..., Tensor]:
+    def gathered(*args: Any, **kwargs: Any) -> Tensor:
+        flat.check()
+        value = gradient(*args, **kwargs)
+        flat.gather()
+        return value
+
+    return gathered

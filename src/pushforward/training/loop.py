@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from pushforward.files import write_atomically
 from pushforward.objectives import Objective
 from pushforward.training.batches import Batch, Data, Rows, Source, source
 from pushforward.training.distributed import Processes, is_loss_of_process, join
+from pushforward.training.flat import FlatParameters
 from pushforward.training.gradient import eager_gradient_function, gradient_function
 from pushforward.training.progress import ProgressBar
 from pushforward.training.schedules import Schedule, cosine
@@ -182,7 +183,9 @@ def train(
         whole = batches = lambda step: Batch((), {})
 
     factors = cosine() if schedule == "cosine" else schedule
-    algorithm = _fused_adam(parameters, learning_rate) if optimizer is None else optimizer(parameters)
+    flat = FlatParameters(parameters) if optimizer is None else None
+    optimized: list[Tensor] = parameters if flat is None else [*flat.wholes]
+    algorithm = _fused_adam(optimized, learning_rate) if optimizer is None else optimizer(parameters)
     validate_every = validate_every or min(max(epoch, 20), 100)
     call = {
         "objective": type(objective).__name__,
@@ -197,6 +200,7 @@ def train(
         "patience": patience,
         "seed": seed,
         "parameters": [list(p.shape) for p in parameters],
+        "optimized": [list(p.shape) for p in optimized],
         "processes": processes.size,
     }
     if checkpoint is not None:
@@ -204,7 +208,8 @@ def train(
         call["validation"] = held.digest() if held is not None else None
     run = _Run(
         objective,
-        parameters,
+        optimized,
+        flat,
         batches,
         whole,
         held.to(device) if held is not None else None,
@@ -222,7 +227,7 @@ def train(
         callback=callback,
         processes=processes,
     )
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with flat or nullcontext(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(processes.seed(seed))
         with ProgressBar(max_steps, progress if processes.rank == 0 else False) as bar:
             return run(bar)
@@ -240,6 +245,7 @@ class _Run:
         self,
         objective: Objective,
         parameters: list[Tensor],
+        flat: FlatParameters | None,
         batches: Callable[[int], Batch],
         whole: Callable[[int], Batch],
         held: Source | None,
@@ -260,6 +266,7 @@ class _Run:
     ) -> None:
         self.objective = objective
         self.parameters = parameters
+        self.flat = flat
         self.batches = batches
         self.whole = whole
         self.held = held
@@ -277,7 +284,7 @@ class _Run:
         self.callback = callback
         self.processes = processes
         self.loss = processes.guard(objective)
-        self.gradient: Callable[..., Tensor] = eager_gradient_function(self.loss)
+        self.gradient: Callable[..., Tensor] = eager_gradient_function(self.loss, flat)
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
 
         like = parameters[0].detach()
@@ -308,9 +315,9 @@ class _Run:
         else:
             self._begin()
         if self.processes.size == 1:
-            self.gradient = gradient_function(self.objective)
+            self.gradient = gradient_function(self.objective, self.flat)
         else:
-            self.gradient = eager_gradient_function(self.processes.parallel(self.loss))
+            self.gradient = eager_gradient_function(self.processes.parallel(self.loss), self.flat)
         failure = ""
         try:
             stopped = self._loop(bar)
