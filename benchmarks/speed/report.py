@@ -27,8 +27,9 @@ with ReLU, splines have 8 bins on [-5, 5]. `train` is one step of maximum likeli
 normal density, both with Adam, fused in every torch library; flowjax runs each step as one jitted function. `log_prob`
 and `sample` are without gradients. Compilation is not timed. Every library takes its best route: the notes in
 `benchmarks/speed/libraries/` say which. Where the kernels are in use, `flow.compile()` leaves all of these flows but
-the continuous one to them: `pushforward-compiled` is then the same code, with the library's own function for the
-gradient. Before it is timed each model takes 20 training steps and is then checked: its parameters are counted, its
+the continuous one to them: `pushforward-compiled` is then the same code, but trains as `train` does, by the library's
+own function for the gradient and with the parameters in one piece (`training.FlatParameters`) for the same fused Adam.
+Before it is timed each model takes 20 training steps and is then checked: its parameters are counted, its
 draws scored again, and in two dimensions its density is integrated. What fails a check is shown, with !, but not
 compared. The continuous flow is integrated by the adaptive Dormand-Prince method at tolerance {TOLERANCE:g}, which
 pushforward and zuko keep in every element of the batch, torchflows in the root mean square, with Hutchinson's estimate
