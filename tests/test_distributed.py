@@ -309,7 +309,8 @@ def test_a_spline_flow_after_100_steps(tmp_path: Path) -> None:
 
 
 def command_line(folder: Path, *options: str) -> list[str]:
-    return ["-m", "pushforward", "fit", str(folder / "table.npy"), "-o", str(folder / "model"), *options]
+    files = str(folder / "table.npy"), "-o", str(folder / "model")
+    return ["-m", "pushforward", "fit", *files, "--flow", "nsf", *options]
 
 
 def start_pair(folder: Path, *options: str) -> list[subprocess.Popen[str]]:
@@ -335,7 +336,7 @@ def test_the_command_line_goes_on_after_a_dead_process(tmp_path: Path) -> None:
     steps = ("--max-steps", "400")
     done = subprocess.run([*run, *command_line(tmp_path, *steps)], check=True, capture_output=True, text=True)
     assert done.stdout.count("wrote") == 1  # by one of the two
-    whole = pf.load(tmp_path / "model").state_dict()
+    whole = pf.DataFit.load(tmp_path / "model").model.state_dict()
     (tmp_path / "model").unlink()
 
     options = (*steps, "--checkpoint", str(tmp_path / "run.pt"))
@@ -355,7 +356,7 @@ def test_the_command_line_goes_on_after_a_dead_process(tmp_path: Path) -> None:
 
     outputs = [process.communicate(timeout=2 * LIMIT) for process in start_pair(tmp_path, *options)]
     assert outputs[0][0].count("wrote") == 1 and outputs[1] == ("", "")
-    again = pf.load(tmp_path / "model").state_dict()
+    again = pf.DataFit.load(tmp_path / "model").model.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import transforms
 
 import pushforward as pf
+from pushforward import io
 from pushforward.io import HEADER
 
 
@@ -134,6 +135,17 @@ def test_bytes_are_the_same_each_time(path: Path) -> None:
         pf.save(flow, path, info={"a": 1, "b": 2})
         contents.add(path.read_bytes())
     assert len(contents) == 1
+
+
+def test_files_of_tables_have_another_reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so, whether or not that part of the library has been loaded."""
+    pf.fit_to_data(
+        torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), quality="fast", max_seconds=1, progress=False
+    ).save(path)
+    for known in (dict(io._registered), {}):
+        monkeypatch.setattr("pushforward.io._registered", known)
+        with pytest.raises(ValueError, match=r"model\.safetensors: expected a Flow, got .*RowModel; .*DataFit\.load"):
+            pf.load(path)
 
 
 class TestUserClasses:

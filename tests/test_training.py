@@ -120,6 +120,16 @@ class TestFlatParameters:
         with pytest.raises(RuntimeError, match="frozen"):
             gradient(X.double())
 
+    def test_graphs_from_before_a_step_are_refused(self) -> None:
+        flow = small_flow()
+        flat = FlatParameters(flow.parameters())
+        gradient = gradient_function(MaximumLikelihood(flow), flat)
+        outdated = flow.log_prob(X).mean()
+        gradient(X)
+        torch.optim.Adam(flat.wholes, fused=True).step()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            outdated.backward()
+
     def test_a_run_leaves_parameters_as_they_were(self) -> None:
         flow = small_flow()
         parameters = list(flow.parameters())

@@ -68,7 +68,7 @@ def fit(
         str | None,
         Parameter(
             help="Train this recipe, as nsf or maf, on columns of numbers, instead of choosing the best density; only "
-            "--max-steps and --seed go with it."
+            "--max-steps, --checkpoint and --seed go with it."
         ),
     ] = None,
     max_steps: Annotated[int | None, Parameter(help="Upper limit of the training steps of --flow; 1000.")] = None,

@@ -93,6 +93,8 @@ class FlatParameters:
                 part.grad = place
         for whole, gradient in zip(self.wholes, self._gradients, strict=True):
             whole.grad = gradient
+        # What is done to the whole is not counted for its parts, and graphs and caches from before a step must see it.
+        torch.autograd.graph.increment_version(self.parts)
 
     def __enter__(self) -> FlatParameters:
         return self
