@@ -224,7 +224,9 @@ def test_fits(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("target", "error"), [(Funnel(), 0.02), (EightSchools(), 0.02), (PhiFour(16, 4.0, 4.0), 0.03)], ids=str
+    ("target", "error"),
+    [(Funnel(), 0.02), (EightSchools(), 0.02), (PhiFour(16, 4.0, 4.0), 0.03)],
+    ids=["funnel", "eight schools", "phi four"],
 )
 def test_harder_fits(target: Target, error: float) -> None:
     fit = pf.fit_to_log_density(target.log_density, target.features, **QUICK)
