@@ -120,6 +120,21 @@ class TestFlatParameters:
         with pytest.raises(RuntimeError, match="frozen"):
             gradient(X.double())
 
+    def test_a_callback_that_freezes_needs_another_optimizer(self) -> None:
+        flow = small_flow()
+        first, seen = next(flow.parameters()), []
+
+        def freeze(step: int) -> None:
+            first.requires_grad_(False)
+            seen.append(first.clone())
+
+        with pytest.raises(RuntimeError, match="`optimizer` of `train`"):
+            pf.train(MaximumLikelihood(flow), X, max_steps=3, callback=freeze)
+        first.requires_grad_()
+        seen.clear()
+        pf.train(MaximumLikelihood(flow), X, max_steps=3, callback=freeze, optimizer=torch.optim.Adam)
+        assert len(seen) == 3 and all(torch.equal(first, value) for value in seen)
+
     def test_graphs_from_before_a_step_are_refused(self) -> None:
         flow = small_flow()
         flat = FlatParameters(flow.parameters())

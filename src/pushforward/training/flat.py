@@ -84,7 +84,7 @@ class FlatParameters:
             if not all(part.requires_grad for part in elsewhere):
                 raise RuntimeError(
                     "FlatParameters: expected parameters that require a gradient all along, but one was frozen; freeze "
-                    "before they are made flat, or give the parameters to the optimiser"
+                    "it before, or let the optimiser have the parameters themselves (`optimizer` of `train`)"
                 )
             places = [self.places[id(part)] for part in elsewhere]
             pairs = zip(elsewhere, places, strict=True)

@@ -100,7 +100,7 @@ def train(
             first forms; nothing for an objective that draws for itself.
         max_steps: number of steps.
         batch_size: rows per step and process; at most all.
-        learning_rate: of the default optimiser, fused Adam.
+        learning_rate: of the default optimiser, fused Adam on `FlatParameters`.
         optimizer: makes any other optimiser from the parameters.
         schedule: factor of the learning rate by step and number of steps, as `training.cosine` or
             `training.exponential` make; `None` keeps it constant.
@@ -127,6 +127,7 @@ def train(
     Raises:
         ValueError: if the data are unusable (which row), the options contradict each other, or the checkpoint is of
             another call.
+        RuntimeError: if a callback freezes or moves parameters, which the default optimiser would not see.
         ConnectionError: if another process of the run has died, or has stood still for five minutes.
 
     Example:
