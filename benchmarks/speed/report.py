@@ -59,6 +59,9 @@ def page(results: dict[str, Any]) -> str:
         "Above 1 pushforward is faster. *peer* is the fastest torch library of the row. A goal is what the project "
         "asks of itself: met, within 5 %, or NOT.",
         ratio_table(results["cells"]),
+        "## Where another library is faster",
+        "What its time is of pushforward's. What it does otherwise is said below.",
+        behind(results["cells"]) or "Nowhere.",
         "## Milliseconds",
         milliseconds(results["cells"], results["libraries"]),
         remarks(results["cells"]),
@@ -125,6 +128,23 @@ def ratio_table(cells: list[Cell]) -> str:
                 line += compared(row.get(other or ""), row.get(ours), goal)
         rows.append(line)
     return table(head, rows)
+
+
+def behind(cells: list[Cell]) -> str:
+    """What others do in less time."""
+    lines = []
+    for case, operation in pairs(cells):
+        row = row_of(cells, case, operation)
+        for name in (name for name in row if name not in OURS and is_ranked(row[name])):
+            found = {
+                mode: ratio(row[name]["samples"], row[ours]["samples"])["ratio"]
+                for ours, mode in MODES.items()
+                if ours in row and is_ranked(row[ours])
+            }
+            if min(found.values(), default=1.0) < 1:
+                times = ", ".join(f"{value:.2f} of {mode}" for mode, value in found.items())
+                lines.append(f"- {CASES[case].title}, {operation}: {name} takes {times}")
+    return "\n".join(lines)
 
 
 def compared(theirs: Cell | None, ours: Cell | None, goal: float | None) -> list[str]:
