@@ -52,6 +52,12 @@ def test_khat_finds_the_index_of_the_tail() -> None:
 
 def test_equal_and_few_weights() -> None:
     assert pareto_smooth(torch.zeros(1000))[1] == 0.0
+    for dtype, above in ((torch.float64, 4), (torch.float64, 80), (torch.float32, 4)):
+        rounded = torch.full((1000,), 2.75, dtype=dtype)
+        rounded[:above] += 2 * torch.finfo(dtype).eps
+        assert pareto_smooth(rounded)[1] == 0.0
+        rounded[:above] += 1e-3
+        assert pareto_smooth(rounded)[1] != 0.0
     assert pareto_smooth(torch.tensor([0.0, 1.0, 2.0]))[1] == math.inf
     some = torch.cat([torch.full((90,), -torch.inf), torch.arange(10.0)])
     smoothed, _ = pareto_smooth(some)

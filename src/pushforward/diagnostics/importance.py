@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+ROUNDING = 1000.0  # units in the last place by which equal weights may differ
+
 
 def effective_sample_size(log_weights: Tensor) -> float:
     r"""$(\sum w)^2 / (n \sum w^2)$: the share of n weighted draws that counts, from 1 / n to 1.
@@ -54,7 +56,7 @@ def pareto_smooth(log_weights: Tensor) -> tuple[Tensor, float]:
 
     Returns:
         log-weights, shape `(n,)`, float64, with `logsumexp` 0, and k-hat: infinite with fewer than 5 weights in the
-        tail, 0 if they are all equal.
+        tail, 0 if all of them are equal up to rounding.
 
     Raises:
         ValueError: as for `effective_sample_size`.
@@ -70,11 +72,14 @@ def pareto_smooth(log_weights: Tensor) -> tuple[Tensor, float]:
         True
     """
     w = _checked(log_weights)
-    w = w - w.max()
+    highest = w.max()
+    w = w - highest
     size = max(math.floor(min(len(w) / 5, 3 * math.sqrt(len(w)))), 1)
     order = w.argsort()
     tail, cutoff = order[-size:], w[order[-size - 1]]
-    if cutoff == 0:
+    # What rounding left of a difference of log-densities, whose own size is not known here, has no tail.
+    precision = torch.finfo(torch.promote_types(log_weights.dtype, torch.float32)).eps
+    if -cutoff <= ROUNDING * precision * max(1.0, abs(highest.item())):
         return w - w.logsumexp(0), 0.0
     tail = tail[w[tail] > cutoff]
     khat = math.inf
