@@ -643,7 +643,8 @@ def test_steps_without_autograds_bookkeeping(kind: str, calls: list[str]) -> Non
     assert any(name.endswith("_pull") for name in calls)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
-    flat = FlatParameters(p for p in loss.parameters() if p.requires_grad)
+    flat = FlatParameters(loss.parameters())
+    assert len(flat.parts) == sum(p.requires_grad for p in loss.parameters())
     step = gradient_function(loss, flat)
     step(*[-part for part in batch])  # what it leaves is written over
     torch.testing.assert_close(_gradients(loss, step, *batch), expected, rtol=1e-12, atol=1e-12)

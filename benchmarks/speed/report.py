@@ -60,7 +60,7 @@ def page(results: dict[str, Any]) -> str:
         "asks of itself: met, within 5 %, or NOT.",
         ratio_table(results["cells"]),
         "## Where another library is faster",
-        "What its time is of pushforward's. What it does otherwise is said below.",
+        "The share of pushforward's time that it takes. The remarks below say where its work is not the same.",
         behind(results["cells"]) or "Nowhere.",
         "## Milliseconds",
         milliseconds(results["cells"], results["libraries"]),

@@ -22,7 +22,7 @@ from pushforward.flow import Flow
 FORMAT = 1
 HEADER = "pushforward"
 C = TypeVar("C", bound=type)
-READERS = "pushforward.DataFit.load reads what was fitted to a table"
+TABLE_READER = "pushforward.DataFit.load reads what was fitted to a table"
 _DTYPES = ("", "float64", "float32", "bfloat16", "float16")
 _registered: dict[str, type] = {}
 
@@ -111,7 +111,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Flow:
     """
     flow = load_module(path, device=device)
     if not isinstance(flow, Flow):
-        raise ValueError(f"{path}: expected a Flow, got {type(flow).__name__}; {READERS}")
+        raise ValueError(f"{path}: expected a Flow, got {type(flow).__name__}; {TABLE_READER}")
     return flow
 
 
@@ -349,7 +349,7 @@ def _class(name: str, where: str) -> Callable[..., Any]:
     known = _library() | _registered
     if name not in known:
         if name.startswith("pushforward.tabular."):
-            raise ValueError(f"{where}: expected a Flow, got {name}; {READERS}")
+            raise ValueError(f"{where}: holds a {name}; {TABLE_READER}")
         raise ValueError(
             f"{where}: the class {name} is not known; if it is yours, import its module, and let that register it with "
             "pushforward.register"

@@ -20,10 +20,11 @@ class FlatParameters:
     of their own again at the end.
 
     Args:
-        parameters: leaves that require a gradient. They stay the tensors that they are, but for their memory.
+        parameters: those that require a gradient become parts. They stay the tensors that they are, but for their
+            memory; frozen ones are left alone.
 
     Attributes:
-        parts: the parameters.
+        parts: the parameters that are trained.
         wholes: for each dtype and device one parameter of shape `(n,)`, in whose memory they are, with a few zeros
             between; to be given to the optimiser.
         places: of each part, by `id`, the memory of its gradient.
@@ -42,7 +43,7 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parts = list(parameters)
+        self.parts = [parameter for parameter in parameters if parameter.requires_grad]
         self.wholes: list[nn.Parameter] = []
         self.places: dict[int, Tensor] = {}
         self._gradients: list[Tensor] = []
@@ -69,8 +70,8 @@ class FlatParameters:
         """Raise a `RuntimeError` if a parameter is no longer what the optimiser of `wholes` changes."""
         if [part.data_ptr() for part in self.parts] != self._addresses:
             raise RuntimeError(
-                "FlatParameters: expected parameters that keep their memory, but one was moved, as `to` and `load` do; "
-                "make the flat parameters and their optimiser after that"
+                "FlatParameters: expected parameters that keep their memory, but one was moved, as by `to`; make "
+                "the flat parameters and their optimiser after that"
             )
 
     def gather(self) -> None:
